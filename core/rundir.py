@@ -1,0 +1,107 @@
+"""The run directory: everything known about one run, and the only truth about it.
+
+Layout (`outputs/runs/<run id>/`), with who writes each file and how:
+
+    config.yaml               full resolved config and schema version; once, before anything else
+    lease.json                who executes the run now; see core/lease.py
+    attempts.jsonl            one line at the start and one at the end of every attempt, with the cause
+    journal.jsonl             one line per logged step, epoch and evaluation; see core/journal.py
+    checkpoint.pt             newest good checkpoint; `checkpoint.previous.pt` the one before
+    encoder.safetensors       the trained encoder; head.safetensors the projection head, where there is one
+    result.json               once, at the end of training: it exists exactly when the run is trained
+    evaluations/<id>.json     once per evaluation
+    log.txt                   what the processes that executed the run printed
+
+Files that say something is finished are written to a temporary name and renamed, so that they are
+either whole or absent. A reader never needs a lock.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core.config import RunConfig, as_dict, run_config
+from core.errors import UserError
+from core.identity import SCHEMA_VERSION, run_id
+
+
+class RunDirectory:
+    """Paths and records of the run `run`, below the folder `runs`."""
+
+    def __init__(self, runs: str | Path, run: str):
+        self.id = run
+        self.path = Path(runs) / run
+        self.config_file = self.path / "config.yaml"
+        self.lease_file = self.path / "lease.json"
+        self.attempts_file = self.path / "attempts.jsonl"
+        self.journal_file = self.path / "journal.jsonl"
+        self.checkpoint_file = self.path / "checkpoint.pt"
+        self.encoder_file = self.path / "encoder.safetensors"
+        self.head_file = self.path / "head.safetensors"
+        self.result_file = self.path / "result.json"
+        self.evaluations = self.path / "evaluations"
+        self.log_file = self.path / "log.txt"
+
+    @classmethod
+    def create(cls, runs: str | Path, config: RunConfig) -> "RunDirectory":
+        """The directory of `config`, made if it is not there."""
+        directory = cls(runs, run_id(config))
+        if not directory.config_file.exists():
+            directory.path.mkdir(parents=True, exist_ok=True)
+            record = {"schema": SCHEMA_VERSION, "run": directory.id, **as_dict(config)}
+            write_atomically(directory.config_file, yaml.safe_dump(record, sort_keys=False))
+        return directory
+
+    def config(self) -> RunConfig:
+        """The stored config. Raises: UserError if a newer program wrote it."""
+        record = yaml.safe_load(self.config_file.read_text())
+        schema = record.pop("schema")
+        if schema > SCHEMA_VERSION:
+            raise UserError(
+                f"{self.path}: schema={schema}: this program reads run directories up to schema {SCHEMA_VERSION}"
+            )
+        record.pop("run")
+        return run_config(record)
+
+    def evaluation_file(self, evaluation: str) -> Path:
+        return self.evaluations / f"{evaluation}.json"
+
+    def result(self) -> dict[str, Any] | None:
+        """What training ended with, or None while the run is not trained."""
+        return read_json(self.result_file)
+
+    def evaluation(self, evaluation: str) -> dict[str, Any] | None:
+        """The record of one evaluation, or None while it is not done."""
+        return read_json(self.evaluation_file(evaluation))
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file that is whole or absent; None where it is absent."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_atomically(path: Path, text: str | bytes) -> None:
+    """Replace `path` by a file with this content; after a crash either the old or the new is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,1 @@
+"""Finished runs to evidence: statistics, claims, figures, tables, notebook. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Many runs: plan, launch, track and follow them."""
