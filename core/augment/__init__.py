@@ -1,0 +1,96 @@
+"""Batched augmentations: a uint8 batch becomes one or two float views, on the device that trains.
+
+Invariant: a view is a function of the picture and of its own draws, and the draws are a function of
+(seed, step), so neither the other pictures of the batch nor its division among processes matter.
+Sources: paper App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a shared crop).
+"""
+
+import torch
+from torch import Tensor
+
+from core.augment.color import Color
+from core.augment.draws import Draws, Transform
+from core.augment.filters import Blur, Noise, Sobel
+from core.augment.geometry import Crop, Cutout, Rotate
+from core.config import AugmentConfig
+from core.randomness import generator
+
+__all__ = ["Augmenter", "Draws", "plain_view"]
+
+TRANSFORMS: dict[str, type[Transform]] = {
+    "crop": Crop,
+    "cutout": Cutout,
+    "color": Color,
+    "sobel": Sobel,
+    "noise": Noise,
+    "blur": Blur,
+    "rotate": Rotate,
+}
+
+
+def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
+    """The evaluation view (N, C, image_size, image_size) in 0..1: the stored picture's centre (App. B.5)."""
+    top, left = ((side - image_size) // 2 for side in x_NCHW.shape[2:])
+    return x_NCHW[:, :, top : top + image_size, left : left + image_size].float() / 255
+
+
+class Augmenter:
+    """Makes the views of a recipe.
+
+    A branch whose first transformation is not a crop starts from `plain_view`; a crop first takes its
+    region from the whole stored picture.
+    """
+
+    def __init__(self, config: AugmentConfig, image_size: int):
+        self.image_size = image_size
+        views = {"shared": config.shared, "view1": config.transforms, "view2": config.transforms}
+        if config.branches == "one":
+            views["view2"] = ()
+        self._stages = {
+            view: {f"{view}/{name}": TRANSFORMS[name](config, image_size) for name in names}
+            for view, names in views.items()
+        }
+
+    def draw(self, count: int, seed: int, step: int) -> Draws:
+        """The parameters of both views of the global batch of `count` pictures, on CPU.
+
+        Each transformation of each view has a stream of its own: two recipes that share a transformation
+        draw the same for it, which pairs the cells of a study.
+        """
+        return Draws(
+            count,
+            {
+                place: transform.draw(count, generator(seed, f"augment/{place}", step))
+                for stage in self._stages.values()
+                for place, transform in stage.items()
+            },
+        )
+
+    def two_views(self, x_NCHW: Tensor, draws: Draws) -> Tensor:
+        """Both views (2N, C, image_size, image_size) of uint8 pictures: float32 in 0..1, channels_last.
+
+        The first N rows are view 1, the next N view 2.
+        Raises: ValueError if the draws are not for N pictures.
+        """
+        return self._views(x_NCHW, draws, ("view1", "view2"))
+
+    def one_view(self, x_NCHW: Tensor, draws: Draws) -> Tensor:
+        """View 1 only, (N, C, image_size, image_size), for supervised training; otherwise as `two_views`."""
+        return self._views(x_NCHW, draws, ("view1",))
+
+    def _views(self, x_NCHW: Tensor, draws: Draws, views: tuple[str, ...]) -> Tensor:
+        if len(x_NCHW) != draws.count:
+            raise ValueError(f"{len(x_NCHW)} pictures, but draws for {draws.count}")
+        shared = self._run("shared", x_NCHW, draws)
+        parts = []
+        for view in views:
+            y_NCHW = self._run(view, shared.clone() if shared is not x_NCHW else shared, draws)
+            parts.append(plain_view(y_NCHW, self.image_size) if y_NCHW.dtype == torch.uint8 else y_NCHW)
+        return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+
+    def _run(self, stage: str, x_NCHW: Tensor, draws: Draws) -> Tensor:
+        for place, transform in self._stages[stage].items():
+            if x_NCHW.dtype == torch.uint8 and not isinstance(transform, Crop):
+                x_NCHW = plain_view(x_NCHW, self.image_size)
+            x_NCHW = transform.apply(x_NCHW, draws.parameters[place])
+        return x_NCHW
