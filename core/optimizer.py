@@ -77,9 +77,9 @@ class LARS(torch.optim.Optimizer):
         return loss
 
     def _step_group(self, group: dict[str, Any], weights: list[torch.Tensor]) -> None:
-        gradients = [w.grad for w in weights]
+        gradients = [w.grad for w in weights if w.grad is not None]
         if group["weight_decay"]:
-            gradients = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
+            gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
         if group["adapt"]:
             w_norms = torch.stack(torch._foreach_norm(weights))
             g_norms = torch.stack(torch._foreach_norm(gradients))

@@ -9,8 +9,8 @@ import math
 def learning_rate(samples_seen: int, total_samples: int, warmup_samples: int, peak: float) -> float:
     """The learning rate after `samples_seen` of `total_samples` pictures (Sec. 2.2).
 
-    Rises linearly from 0 to `peak` over the first `warmup_samples`, then falls along half a cosine, without restarts, to 0 at
-    `total_samples`, where it stays.
+    Rises linearly from 0 to `peak` over the first `warmup_samples`, then falls along half a cosine, without
+    restarts, to 0 at `total_samples`, where it stays.
     """
     if samples_seen < warmup_samples:
         return peak * samples_seen / warmup_samples
