@@ -174,6 +174,37 @@ class RunConfig:
             raise _invalid("train.warmup_epochs", self.train.warmup_epochs, allowed)
         return self
 
+    def without_effect(self) -> set[str]:
+        """The keys that change nothing in this run, because of what other keys say."""
+        named = {*self.augment.shared, *self.augment.transforms}
+        keys = {
+            key
+            for transform, its_keys in _KEYS_OF_TRANSFORM.items()
+            if transform not in named
+            for key in its_keys
+        }
+        if self.train.objective == "supervised":
+            keys |= {"head.kind", "head.out_dim", "head.hidden_dim", "head.batch_norm"}
+            keys |= {"loss.name", "loss.temperature", "augment.branches"}
+        elif self.head.kind == "none":
+            keys |= {"head.out_dim", "head.hidden_dim", "head.batch_norm"}
+        elif self.head.kind == "linear":
+            keys |= {"head.hidden_dim"}
+        if self.optimizer.name != "lars":
+            keys |= {"optimizer.trust"}
+        if self.optimizer.name == "adamw":
+            keys |= {"optimizer.momentum"}
+        return keys
+
+
+_KEYS_OF_TRANSFORM = {
+    "crop": ("augment.crop_area", "augment.crop_aspect", "augment.flip_p"),
+    "color": ("augment.color_strength", "augment.color_p", "augment.gray_p"),
+    "cutout": ("augment.cutout_area",),
+    "noise": ("augment.noise_std",),
+    "blur": ("augment.blur_sigma", "augment.blur_p"),
+}
+
 
 @_typed
 class LinearConfig:

@@ -13,7 +13,9 @@ its run was killed. Attempts and failures are therefore kept apart, in attempts.
 in their own files.
 """
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,27 +28,29 @@ class Journal:
     def __init__(self, path: Path, length: int = 0):
         self._file = open(path, "ab")  # noqa: SIM115 - lives as long as the training
         self._file.truncate(length)
+        self._file.seek(length)
 
     def write(self, event: str, **values: Any) -> None:
         line = json.dumps({"event": event, **values, "time": round(time.time(), 3)}, allow_nan=False)
         self._file.write(line.encode() + b"\n")
         self._file.flush()
 
-    def length(self) -> int:
-        """Bytes written so far; what a checkpoint stores."""
-        return self._file.seek(0, 2)
+    def sync(self) -> int:
+        """Bytes written so far, safe on disk: what a checkpoint stores."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def close(self) -> None:
         self._file.close()
 
 
 def read_lines(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """The whole lines of a JSON-lines file from byte `start`; a half-written last line is left out."""
+    """The whole lines of a JSON-lines file from byte `start`; what a crash left half-written is skipped."""
     try:
         with open(path, "rb") as file:
             file.seek(start)
             for line in file:
-                if line.endswith(b"\n"):
+                with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
     except FileNotFoundError:
         return

@@ -1,0 +1,66 @@
+"""The attempts at a run: `attempts.jsonl`, one line at the start and one at the end of each.
+
+    {"event": "start", "attempt", "host", "pid", "time"}
+    {"event": "end", "attempt", "outcome", "cause", "message", "time"}
+
+A start without an end is an attempt that is under way, or whose process was killed.
+"""
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.journal import read_lines
+from core.rundir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended; `held`: it did not begin, because another living worker has the run."""
+
+    outcome: Literal["done", "failed", "stopped", "held"]
+    cause: str = ""
+    message: str = ""
+
+
+class Attempt:
+    """One attempt, by its number from 1."""
+
+    def __init__(self, directory: RunDirectory, number: int):
+        self._path = directory.attempts_file
+        self._number = number
+
+    @classmethod
+    def start(cls, directory: RunDirectory) -> "Attempt":
+        starts = [line["attempt"] for line in read_lines(directory.attempts_file) if line["event"] == "start"]
+        attempt = cls(directory, max(starts, default=0) + 1)
+        attempt._write(event="start", host=socket.gethostname(), pid=os.getpid())
+        return attempt
+
+    def end(self, outcome: Outcome) -> None:
+        self._write(event="end", **asdict(outcome))
+
+    def _write(self, **values: Any) -> None:
+        event = {"event": values.pop("event"), "attempt": self._number, **values, "time": round(time.time(), 3)}
+        with open(self._path, "a+b") as file:
+            # A half line left by a crash is closed first, so that it spoils no other.
+            start = b"\n" if file.tell() and _last_byte(self._path) != b"\n" else b""
+            file.write(start + json.dumps(event).encode() + b"\n")
+
+
+def last_line(path: Path) -> dict[str, Any]:
+    """The newest record of attempts.jsonl; empty where there is none."""
+    last: dict[str, Any] = {}
+    for line in read_lines(path):
+        last = line
+    return last
+
+
+def _last_byte(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read()

@@ -1,0 +1,146 @@
+"""Execute a run: take its lease, train what is not trained, evaluate what is asked for.
+
+This never raises for what can go wrong with a run: it ends as an `Outcome`, which is also the last line
+that it adds to `attempts.jsonl`. Other runs go on whatever happens to this one.
+"""
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from core import data
+from core.attempts import Attempt, Outcome
+from core.config import EVALUATIONS, RunConfig, as_dict, parse, run_config, unflatten
+from core.encoder import Encoder, build_encoder
+from core.environment import describe
+from core.errors import Cause, RunFailed, UserError
+from core.evaluate import Evaluator
+from core.identity import SCHEMA_VERSION, evaluation_id
+from core.lease import Lease
+from core.rundir import RunDirectory, write_json
+from core.train import Stopped, pick_device, train
+
+
+def execute(
+    directory: RunDirectory,
+    evaluations: Mapping[str, Mapping[str, Any]],
+    machine: Mapping[str, Any],
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Bring a run to where its result and the evaluations asked for are on disk.
+
+    evaluations: kind to config, for example {"linear": {"protocol": "lbfgs"}}.
+    machine: dotted machine-only keys that replace those stored in the run's config.yaml, which may have
+        been written on another machine.
+    """
+    lease = Lease.acquire(directory.lease_file)
+    if lease is None:
+        return Outcome("held")
+    try:
+        record = Attempt.start(directory)
+        outcome = _run(directory, evaluations, machine, stop)
+        record.end(outcome)
+        return outcome
+    except OSError as error:
+        return Outcome("failed", _cause_of(error), str(error))
+    finally:
+        lease.release()
+
+
+def _run(
+    directory: RunDirectory,
+    evaluations: Mapping[str, Mapping[str, Any]],
+    machine: Mapping[str, Any],
+    stop: Callable[[], bool],
+) -> Outcome:
+    try:
+        config = on_this_machine(directory.config(), machine)
+        encoder = None
+        if directory.result() is None:
+            encoder = train(config, directory, stop)
+        _evaluate(directory, config, evaluations, encoder, stop)
+        return Outcome("done")
+    except Stopped:
+        return Outcome("stopped")
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome("failed", _cause_of(error), _first_line(error))
+
+
+def _evaluate(
+    directory: RunDirectory,
+    config: RunConfig,
+    evaluations: Mapping[str, Mapping[str, Any]],
+    encoder: Encoder | None,
+    stop: Callable[[], bool],
+) -> None:
+    device = pick_device(config.machine.device)
+    evaluator: Evaluator | None = None
+    for kind, tree in evaluations.items():
+        settings = parse(EVALUATIONS[kind], tree, prefix=f"evaluate.{kind}.")
+        identity = evaluation_id(directory.id, kind, as_dict(settings))
+        if directory.evaluation(identity) is not None:
+            continue
+        if stop():
+            raise Stopped
+        if evaluator is None:
+            evaluator = Evaluator(
+                encoder or load_encoder(directory, config),
+                config,
+                data.load(config.data, "train"),
+                data.load(config.data, "test"),
+                device,
+            )
+        begin = time.perf_counter()
+        metrics, count = evaluator.run(kind, settings)
+        write_json(
+            directory.evaluation_file(identity),
+            {
+                "schema": SCHEMA_VERSION,
+                "run": directory.id,
+                "evaluation": identity,
+                "kind": kind,
+                "config": as_dict(settings),
+                "metrics": metrics,
+                "n": count,
+                "seconds": round(time.perf_counter() - begin, 3),
+                "environment": describe(device),
+            },
+        )
+
+
+def load_encoder(directory: RunDirectory, config: RunConfig) -> Encoder:
+    """The trained encoder of a run."""
+    encoder = build_encoder(config.encoder)
+    encoder.load_state_dict(safetensors.torch.load_file(directory.encoder_file))
+    return encoder.to(memory_format=torch.channels_last)
+
+
+def on_this_machine(config: RunConfig, machine: Mapping[str, Any]) -> RunConfig:
+    """`config` with its machine-only keys replaced."""
+    tree = as_dict(config)
+    for section, values in unflatten(machine).items():
+        tree[section].update(values)
+    return run_config(tree)
+
+
+def _cause_of(error: BaseException) -> Cause:
+    if isinstance(error, RunFailed):
+        return error.cause
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return Cause.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Cause.DISK_FULL
+    if isinstance(error, UserError):
+        return Cause.BAD_DATA
+    return Cause.CODE_ERROR
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,0 +1,115 @@
+"""The lease: the right of one worker to execute a run, as a file `lease.json` in its run directory.
+
+The file names host, boot, process and SLURM job of its owner. It is looked at and replaced only under a
+short file lock, so of many workers that want a run exactly one gets it; a lease whose owner is dead is
+taken over. An owner on this host is dead when its process is gone (whatever the file's age); an owner on
+another host is dead when it has not renewed its lease for `STALE_SECONDS`.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from core.rundir import read_json, write_json
+
+RENEW_SECONDS = 15.0
+STALE_SECONDS = 300.0
+
+
+class Lease:
+    """A held lease; renewed by a thread until `release`."""
+
+    def __init__(self, path: Path, owner: dict[str, Any]):
+        self._path = path
+        self._owner = owner
+        self._released = threading.Event()
+        threading.Thread(target=self._renew, daemon=True).start()
+
+    @classmethod
+    def acquire(cls, path: Path) -> "Lease | None":
+        """The lease at `path`, or None while another living worker holds it."""
+        with _lock(path):
+            if holder(path) is not None:
+                return None
+            owner = this_process()
+            write_json(path, owner)
+        return cls(path, owner)
+
+    def release(self) -> None:
+        self._released.set()
+        with _lock(self._path):
+            if read_owner(self._path) == self._owner:
+                self._path.unlink()
+
+    def _renew(self) -> None:
+        while not self._released.wait(RENEW_SECONDS):
+            try:
+                os.utime(self._path)
+            except OSError:
+                continue  # A full or unreachable disk ends the run where it writes, not here.
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """The owner named in the lease file if it is alive, else None. Needs no lock."""
+    owner = read_owner(path)
+    if owner is None or not is_alive(owner, path):
+        return None
+    return owner
+
+
+def read_owner(path: Path) -> dict[str, Any] | None:
+    """The owner that the file names, dead or alive; None where the file is absent or unreadable."""
+    try:
+        return read_json(path)
+    except json.JSONDecodeError:
+        return None
+
+
+def is_alive(owner: dict[str, Any], path: Path) -> bool:
+    if owner["host"] != socket.gethostname():
+        try:
+            return time.time() - path.stat().st_mtime < STALE_SECONDS
+        except FileNotFoundError:
+            return False
+    return owner["boot"] == boot_time() and process_started(owner["pid"]) == owner["started"]
+
+
+def this_process() -> dict[str, Any]:
+    """What identifies this process, also after its number is given to another one."""
+    return {
+        "host": socket.gethostname(),
+        "boot": boot_time(),
+        "pid": os.getpid(),
+        "started": process_started(os.getpid()),
+        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "time": round(time.time(), 3),
+    }
+
+
+def process_started(pid: int) -> float | None:
+    """Start time of a living process in seconds since 1970; None if it is gone or a zombie."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return round(process.create_time(), 1)
+    except psutil.NoSuchProcess:
+        return None
+
+
+@cache
+def boot_time() -> int:
+    """When this machine started, to ten seconds, since clocks are corrected a little after a boot."""
+    return round(psutil.boot_time() / 10) * 10
+
+
+def _lock(path: Path) -> FileLock:
+    return FileLock(path.with_name(".lease.lock"), timeout=60)

@@ -1,0 +1,271 @@
+"""The training loop: one encoder from a config into a run directory, resumable at any instruction.
+
+Invariants kept here: everything random in a step is a function of (seed, step); a resumed training ends
+with the weights and the journal of an undisturbed one, because the checkpoint holds all that is carried
+from step to step and the journal is cut back to the checkpoint's place.
+"""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+from torch.nn import functional
+
+from core import checkpoint, data
+from core.augment import Augmenter
+from core.config import RunConfig
+from core.encoder import Encoder, build_encoder
+from core.environment import describe
+from core.errors import Cause, RunFailed
+from core.head import build_head
+from core.identity import SCHEMA_VERSION
+from core.journal import Journal
+from core.loss import nt_xent
+from core.optimizer import build_optimizer, scaled_lr
+from core.randomness import generator
+from core.rundir import RunDirectory, write_atomically, write_json
+from core.schedule import learning_rate
+
+
+class Stopped(Exception):
+    """The training was asked to stop and has saved its state."""
+
+
+class Model(nn.Module):
+    """The encoder f(.) with the head that training needs: projection g(.), or a classifier."""
+
+    def __init__(self, config: RunConfig, classes: int):
+        super().__init__()
+        self.encoder = build_encoder(config.encoder)
+        if config.train.objective == "contrastive":
+            self.head: nn.Module = build_head(config.head, self.encoder.feature_dim)
+        else:
+            self.head = nn.Linear(self.encoder.feature_dim, classes)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(x_NCHW))
+
+
+@dataclass
+class Progress:
+    """What is carried from step to step beside weights and optimizer; saved in every checkpoint.
+
+    `loss` and `accuracy` are the means over the last whole epoch, `seconds` the time spent in steps.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
+    epoch_steps: int = 0
+    seconds: float = 0.0
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+def train(config: RunConfig, directory: RunDirectory, stop: Callable[[], bool] = lambda: False) -> Encoder:
+    """Train until `result.json` is written, from the newest checkpoint if there is one.
+
+    Raises: Stopped, after saving, when `stop()` turns true; RunFailed with its cause.
+    """
+    training = Training(config, directory)
+    try:
+        training.run(stop)
+    finally:
+        training.journal.close()
+    training.finish()
+    return training.model.encoder
+
+
+class Training:
+    """One training in progress."""
+
+    def __init__(self, config: RunConfig, directory: RunDirectory):
+        self.config = config
+        self.directory = directory
+        self.device = pick_device(config.machine.device)
+        state = checkpoint.load(directory.checkpoint_file)
+        # Sums over threads depend on their number, so a run keeps the number that it began with.
+        threads = state["threads"] if state else config.machine.threads
+        if threads:
+            torch.set_num_threads(threads)
+        torch.backends.cudnn.deterministic = True
+        self.pictures = data.load(config.data, "train")
+        torch.manual_seed(config.seed)
+        model = Model(config, len(self.pictures.classes))
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(config.optimizer, [self.model])
+        self.augmenter = Augmenter(config.augment, config.data.image_size)
+        self.steps_per_epoch = len(self.pictures) // config.train.batch_size
+        self.total_steps = self.steps_per_epoch * config.train.epochs
+        # Two epochs are kept because batches are read ahead of the step that uses them.
+        self.epoch_order = lru_cache(maxsize=2)(self._epoch_order)
+        self.progress = Progress()
+        if state:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = Progress(**state["progress"])
+        self.journal = Journal(directory.journal_file, state["journal_bytes"] if state else 0)
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        saved = logged = time.perf_counter()
+        first = logged_step = self.progress.step
+        batches = self.pictures.batches(map(self.indices, range(first, self.total_steps)))
+        self.model.train()
+        for x_NCHW in batches:
+            before = time.perf_counter()
+            loss, accuracy = self.step(x_NCHW.to(self.device, non_blocking=True))
+            progress = self.progress
+            progress.step += 1
+            progress.loss_sum += loss
+            progress.accuracy_sum += accuracy
+            progress.epoch_steps += 1
+            now = time.perf_counter()
+            progress.seconds += now - before
+            if not math.isfinite(loss):
+                raise RunFailed(Cause.DIVERGED, f"loss is {loss} at step {progress.step}")
+            if progress.step % self.config.machine.log_steps == 0:
+                speed = (progress.step - logged_step) * self.config.train.batch_size / (now - logged)
+                self.log_step(loss, accuracy, speed)
+                logged, logged_step = now, progress.step
+            epoch_ends = progress.step % self.steps_per_epoch == 0
+            if epoch_ends:
+                self.log_epoch()
+            stopping = stop() and progress.step < self.total_steps
+            if epoch_ends or stopping or now - saved > self.config.machine.checkpoint_seconds:
+                self.save()
+                saved = now
+            if stopping:
+                raise Stopped
+
+    def indices(self, step: int) -> torch.Tensor:
+        """The numbers of the pictures of one step; each epoch is a permutation of its own."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        begin = place * self.config.train.batch_size
+        return self.epoch_order(epoch)[begin : begin + self.config.train.batch_size]
+
+    def step(self, x_NCHW: torch.Tensor) -> tuple[float, float]:
+        """One optimizer step on the pictures x (uint8); returns loss and accuracy in percent."""
+        config, step = self.config, self.progress.step
+        draws = self.augmenter.draw(len(x_NCHW), config.seed, step)
+        samples = config.train.batch_size
+        lr = learning_rate(
+            step * samples,
+            self.total_steps * samples,
+            round(config.train.warmup_epochs * self.steps_per_epoch) * samples,
+            scaled_lr(config.optimizer, samples),
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        autocast = torch.autocast(self.device, torch.bfloat16, enabled=config.train.precision == "bf16")
+        if config.train.objective == "contrastive":
+            # Both views in one forward pass: in two, batch norm could tell them apart.
+            with autocast:
+                z_ND = self.model(self.augmenter.two_views(x_NCHW, draws))
+            z1_ND, z2_ND = z_ND.float().chunk(2)
+            loss, accuracy, _ = nt_xent(z1_ND, z2_ND, config.loss.temperature)
+        else:
+            labels_N = self.pictures.labels_N[self.indices(step)].to(self.device)
+            with autocast:
+                logits_NC = self.model(self.augmenter.one_view(x_NCHW, draws))
+            loss = functional.cross_entropy(logits_NC.float(), labels_N)
+            accuracy = (logits_NC.argmax(1) == labels_N).float().mean() * 100
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item(), accuracy.item()
+
+    def log_step(self, loss: float, accuracy: float, images_per_s: float) -> None:
+        config, step = self.config, self.progress.step
+        self.journal.write(
+            "step",
+            step=step,
+            epoch=round(step / self.steps_per_epoch, 4),
+            samples=step * config.train.batch_size,
+            loss=loss,
+            accuracy=accuracy,
+            lr=self.optimizer.param_groups[0]["lr"],
+            images_per_s=round(images_per_s, 1),
+            memory_mb=peak_memory_mb(self.device),
+        )
+
+    def log_epoch(self) -> None:
+        progress = self.progress
+        progress.loss = progress.loss_sum / progress.epoch_steps
+        progress.accuracy = progress.accuracy_sum / progress.epoch_steps
+        self.journal.write(
+            "epoch",
+            step=progress.step,
+            epoch=progress.step // self.steps_per_epoch,
+            samples=progress.step * self.config.train.batch_size,
+            loss=progress.loss,
+            accuracy=progress.accuracy,
+            seconds=round(progress.seconds, 3),
+        )
+        progress.loss_sum = progress.accuracy_sum = 0.0
+        progress.epoch_steps = 0
+
+    def save(self) -> None:
+        state = {
+            "schema": SCHEMA_VERSION,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "threads": torch.get_num_threads(),
+            "journal_bytes": self.journal.sync(),
+        }
+        checkpoint.save(self.directory.checkpoint_file, state)
+
+    def finish(self) -> None:
+        """Write the encoder and, last of all, the result that makes the run count as trained."""
+        directory, progress = self.directory, self.progress
+        save_weights(directory.encoder_file, self.model.encoder)
+        save_weights(directory.head_file, self.model.head)
+        write_json(
+            directory.result_file,
+            {
+                "schema": SCHEMA_VERSION,
+                "run": directory.id,
+                "metrics": {"loss": progress.loss, "accuracy": progress.accuracy},
+                "samples": progress.step * self.config.train.batch_size,
+                "steps": progress.step,
+                "compute_seconds": round(progress.seconds, 3),
+                "parameters": sum(p.numel() for p in self.model.encoder.parameters()),
+                "environment": describe(str(self.device)),
+                "finished": round(time.time(), 3),
+            },
+        )
+        checkpoint.previous(directory.checkpoint_file).unlink(missing_ok=True)
+
+    def _epoch_order(self, epoch: int) -> torch.Tensor:
+        return torch.randperm(len(self.pictures), generator=generator(self.config.seed, "shuffle", epoch))
+
+
+def pick_device(name: str) -> str:
+    """The device called `name`; "auto" is CUDA where there is one. Raises: RunFailed."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunFailed(Cause.CODE_ERROR, "machine.device=cuda: this machine has no CUDA device; allowed here: cpu")
+    return name
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Weights as safetensors: plain data that any program can load without running code from the file."""
+    state = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(state))
+
+
+def peak_memory_mb(device: str) -> float:
+    """Largest memory in use so far: of the process on a CPU, of its tensors on a GPU."""
+    if device == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -1,0 +1,189 @@
+"""The local launcher: worker processes on this machine, and what happens when one of them dies.
+
+One thread of the parent serves one worker process: it hands it a run, waits for the answer, and starts
+another process when the worker died. A run whose worker was killed is taken up again, from its last
+checkpoint, up to `retries` times. The parent itself imports no torch.
+"""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.attempts import Attempt, Outcome, last_line
+from core.errors import Cause
+from core.rundir import RunDirectory
+from sweeps.grid import PlannedRun
+from sweeps.states import State, observe
+
+GRACE_SECONDS = 3.5
+"""Time for a worker to save its run after Ctrl-C; within the five seconds that a user waits."""
+HELD_SECONDS = 0.5
+"""Pause before looking again at a run that a worker of another sweep executes."""
+
+Report = Callable[[str, Outcome], None]
+
+
+class LocalLauncher:
+    """Executes runs in worker processes until none is left or `stop` is called."""
+
+    def __init__(
+        self, runs: Path, machine: Mapping[str, Any], workers: int, retries: int, threads: int, report: Report
+    ):
+        self._runs = runs
+        self._machine = {**machine, "machine.threads": machine["machine.threads"] or threads}
+        self._threads = threads
+        self._retries = retries
+        self._report = report
+        self._queue: queue.SimpleQueue[PlannedRun] = queue.SimpleQueue()
+        self._left = 0
+        self._lock = threading.Lock()
+        self._deaths: Counter[str] = Counter()
+        self._stopping = threading.Event()
+        self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._servers = [threading.Thread(target=self._serve, args=(n,), daemon=True) for n in range(workers)]
+
+    def start(self, runs: Sequence[PlannedRun]) -> None:
+        self._left = len(runs)
+        for run in runs:
+            self._queue.put(run)
+        for server in self._servers:
+            server.start()
+
+    @property
+    def finished(self) -> bool:
+        return not any(server.is_alive() for server in self._servers)
+
+    def stop(self) -> None:
+        """Let every worker save its run and end; kill those that take too long."""
+        self._stopping.set()
+        for process in list(self._processes.values()):
+            process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for server in self._servers:
+            server.join(max(0.0, deadline - time.monotonic()))
+        for process in list(self._processes.values()):
+            process.kill()
+
+    def _serve(self, number: int) -> None:
+        """Serve worker `number` until no run is left."""
+        try:
+            while (run := self._next()) is not None:
+                self._handle(run, self._ask(number, run))
+        finally:
+            process = self._processes.pop(number, None)
+            if process is not None:
+                assert process.stdin is not None
+                process.stdin.close()
+                process.wait()
+
+    def _next(self) -> PlannedRun | None:
+        """The next run; waits while others may still give one back; None when all are finished."""
+        while not self._stopping.is_set():
+            with self._lock:
+                if self._left == 0:
+                    return None
+            try:
+                return self._queue.get(timeout=0.2)
+            except queue.Empty:
+                continue
+        return None
+
+    def _ask(self, number: int, run: PlannedRun) -> Outcome:
+        """Have the worker execute the run. A worker that dies makes the outcome a failure."""
+        RunDirectory.create(self._runs, run.config)
+        process = self._processes.get(number)
+        if process is None or process.poll() is not None:
+            process = self._processes[number] = self._spawn()
+        assert process.stdin is not None and process.stdout is not None
+        request = {
+            "run": run.id,
+            "runs_dir": str(self._runs),
+            "evaluations": run.evaluations,
+            "machine": self._machine,
+        }
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:
+            answer = ""
+        if answer:
+            fields = json.loads(answer)
+            return Outcome(fields["outcome"], fields["cause"], fields["message"])
+        return self._buried(process, run)
+
+    def _buried(self, process: subprocess.Popen[str], run: PlannedRun) -> Outcome:
+        """What became of a worker that ended without an answer; recorded in its run's directory."""
+        code = process.wait()
+        if self._stopping.is_set():
+            return Outcome("stopped")
+        if code < 0:
+            message = f"worker ended by {signal.Signals(-code).name}"
+            if code == -signal.SIGKILL:
+                message += " (too little memory is the usual reason)"
+            outcome = Outcome("failed", Cause.KILLED, message)
+        else:
+            outcome = Outcome("failed", Cause.CODE_ERROR, f"worker ended with exit code {code}; see its log")
+        last = last_line(RunDirectory(self._runs, run.id).attempts_file)
+        if last.get("event") == "start" and last.get("pid") == process.pid:
+            Attempt(RunDirectory(self._runs, run.id), last["attempt"]).end(outcome)
+        return outcome
+
+    def _handle(self, run: PlannedRun, outcome: Outcome) -> None:
+        """Count the run as finished, or put it back."""
+        if outcome.outcome == "held":
+            self._wait_for_other(run)
+            return
+        if outcome.outcome == "failed" and Cause(outcome.cause).can_pass:
+            self._deaths[run.id] += 1
+            if self._deaths[run.id] <= self._retries:
+                self._queue.put(run)
+                return
+        with self._lock:
+            self._left -= 1
+        if outcome.outcome != "stopped":
+            self._report(run.id, outcome)
+
+    def _wait_for_other(self, run: PlannedRun) -> None:
+        """Another sweep's worker has the run: look again later, and take the run over if that one dies."""
+        while not self._stopping.is_set():
+            state = observe(self._runs, run.id, run.evaluation_ids)
+            if state.state == State.DONE:
+                self._handle(run, Outcome("done"))
+                return
+            if state.state == State.FAILED and not Cause(state.cause).can_pass:
+                self._handle(run, Outcome("failed", state.cause, state.message))
+                return
+            if state.state != State.RUNNING:
+                self._queue.put(run)
+                return
+            if not self._queue.empty():
+                # Something else can be done meanwhile.
+                self._queue.put(run)
+                time.sleep(0.05)
+                return
+            time.sleep(HELD_SECONDS)
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(self._threads),
+            "MKL_NUM_THREADS": str(self._threads),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "sweeps.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the parent only, which then stops its workers
+        )

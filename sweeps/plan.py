@@ -1,0 +1,76 @@
+"""What to do: a pure comparison of the grid with the states of its runs, and what it will cost."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from core.cost import multiply_adds, parameters
+from core.errors import Cause
+from core.config import RunConfig
+from sweeps.grid import Grid, PlannedRun
+from sweeps.states import RunState, State
+
+DEFAULT_SPEED = 30e9
+"""Multiply-adds per second of one CPU thread on a small ResNet, forward and backward; only used while
+no finished run tells this machine's own speed."""
+STARTUP_SECONDS = 0.5
+"""Loading, evaluating and writing, per run."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    train: tuple[PlannedRun, ...]
+    """Not trained yet, in the order in which they should start."""
+    evaluate: tuple[PlannedRun, ...]
+    """Trained; only evaluations are missing."""
+    done: tuple[PlannedRun, ...]
+    running: tuple[PlannedRun, ...]
+    """Executed by a worker of another sweep just now."""
+    hopeless: tuple[PlannedRun, ...]
+    """Diverged: by invariant 1 they would diverge again."""
+
+    @property
+    def to_do(self) -> tuple[PlannedRun, ...]:
+        return (*self.evaluate, *self.train)
+
+
+def plan(runs: Iterable[PlannedRun], states: Mapping[str, RunState]) -> Plan:
+    """Sort the runs by what is to be done with each."""
+    groups: dict[str, list[PlannedRun]] = {"train": [], "evaluate": [], "done": [], "running": [], "hopeless": []}
+    for run in runs:
+        groups[_group(states[run.id])].append(run)
+    return Plan(**{name: tuple(group) for name, group in groups.items()})
+
+
+def _group(state: RunState) -> str:
+    if state.state == State.FAILED and state.cause == Cause.DIVERGED:
+        return "hopeless"
+    by_state = {State.DONE: "done", State.TRAINED: "evaluate", State.RUNNING: "running"}
+    return by_state.get(state.state, "train")
+
+
+def samples(config: RunConfig, train_count: int) -> int:
+    """Pictures that the training sees; a last partial batch of an epoch is left out."""
+    return train_count // config.train.batch_size * config.train.batch_size * config.train.epochs
+
+
+def work(config: RunConfig, train_count: int) -> float:
+    """Multiply-adds of a training: forward and backward (twice the forward) of every view."""
+    views = 2 if config.train.objective == "contrastive" else 1
+    return 3 * views * samples(config, train_count) * multiply_adds(config.encoder, config.data.image_size)
+
+
+def seconds(config: RunConfig, train_count: int, speed: float) -> float:
+    """Estimated seconds of one run on one worker at `speed` multiply-adds per second."""
+    return work(config, train_count) / speed + STARTUP_SECONDS
+
+
+def disk_bytes(config: RunConfig) -> int:
+    """Estimated size of a run directory: encoder, two checkpoints of weights and optimizer state, journal."""
+    slots = 2 if config.optimizer.name == "adamw" else 1
+    return 4 * parameters(config.encoder) * (1 + 2 * (1 + slots)) + 100_000
+
+
+def grid_disk_bytes(grid: Grid, plan_: Plan) -> int:
+    """What the plan will still write, the decoded data set included."""
+    cache = 0 if grid.info.cached else grid.info.bytes
+    return cache + sum(disk_bytes(run.config) for run in plan_.train)

@@ -1,0 +1,47 @@
+"""The state of a run, derived from its directory and never stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from core.attempts import last_line
+from core.errors import Cause
+from core.lease import holder
+from core.rundir import RunDirectory
+
+
+class State(StrEnum):
+    DONE = "done"
+    """Trained, and every evaluation asked for is there."""
+    TRAINED = "trained"
+    """Trained; an evaluation asked for is missing."""
+    RUNNING = "running"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class RunState:
+    state: State
+    cause: str = ""
+    message: str = ""
+    owner: Mapping[str, Any] | None = None
+
+
+def observe(runs: Path, run: str, evaluation_ids: Mapping[str, str]) -> RunState:
+    """The state of one run, from a few file look-ups."""
+    directory = RunDirectory(runs, run)
+    trained = directory.result_file.exists()
+    if trained and all(directory.evaluation_file(identity).exists() for identity in evaluation_ids.values()):
+        return RunState(State.DONE)
+    owner = holder(directory.lease_file)
+    if owner is not None:
+        return RunState(State.RUNNING, owner=owner)
+    last = last_line(directory.attempts_file)
+    if last.get("outcome") == "failed":
+        return RunState(State.FAILED, last.get("cause", ""), last.get("message", ""))
+    if last.get("event") == "start" and not trained:
+        return RunState(State.PENDING, Cause.KILLED, "its process ended without a word")
+    return RunState(State.TRAINED if trained else State.PENDING)
