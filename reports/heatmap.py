@@ -1,0 +1,228 @@
+"""Report kind `heatmap`: two axes as a grid of coloured cells, the paper's grid beside it (Figure 5).
+
+A number is printed in every cell, so that colour is never its only carrier; a cell without a number is
+hatched and says why. Both grids have a colour scale of their own, with its range written above.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from math import isnan, nan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from core.errors import InvalidValue, unknown_name
+from reports.captions import caption_lines, reference_lines, word_of
+from reports.manifest import Axis, Manifest, plain
+from reports.statistics import OVER_SEEDS, Agreement
+
+COLOURS = colormaps["viridis"]
+MOST_PRINTED_CELLS = 400
+
+_CELL_INCHES = (0.62, 0.50)
+_AVERAGE_GAP = 0.25
+_BAR_INCHES = 0.14
+
+
+def check_heatmap(report: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
+    """Raises: UserError unless rows and columns are the study's two axes."""
+    for place in ("rows", "columns"):
+        if report.get(place) not in axes:
+            raise unknown_name(f"axis in report.{place}", str(report.get(place)), axes)
+    shown = {report["rows"], report["columns"]}
+    left_out = [key for key, values in axes.items() if key not in shown and len(values) > 1]
+    if left_out or len(shown) < 2:
+        raise InvalidValue("report.kind", "heatmap", "shows two axes, as rows and columns; use kind table")
+
+
+def draw_heatmap(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> Figure:
+    """The study's grid, and the paper's where the study has its numbers."""
+    cells = table[table["kind"] == "cell"]
+    rows, columns = (_axis(manifest, manifest.study.report[place]) for place in ("rows", "columns"))
+    own = _Grid(cells, rows, columns, "mean")
+    paper = _Grid(cells, rows, columns, "paper")
+    average = bool(manifest.study.report.get("average"))
+    panels = [own, paper] if np.isfinite(paper.values_RC).any() else [own]
+
+    lines = caption_lines(manifest, table, agreement)
+    canvas = _Canvas(len(rows.values), len(columns.values) + average, len(panels), lines)
+    references = reference_lines(manifest, table)
+    for number, grid in enumerate(panels):
+        marks = [reference.interval.mean for reference in references if grid is own and reference.interval.n]
+        limits = _limits(grid.values_RC, marks)
+        axes = canvas.axes(number)
+        _draw_grid(axes, grid, manifest, limits, average, show_seeds=grid is own)
+        if number == 0:
+            axes.set_ylabel(manifest.label(rows.key))
+        axes.set_xlabel(manifest.label(columns.key))
+        where = manifest.study.paper.where if manifest.study.paper else ""
+        name = "This study" if grid is own else f"The paper, {where}" if where else "The paper"
+        scale = f"colour scale {limits[0]:.1f} to {limits[1]:.1f}" if limits else "no value yet"
+        axes.set_title(name, loc="left", fontsize=10, fontweight="bold", pad=18)
+        axes.text(0, 1.02, scale, transform=axes.transAxes, fontsize=8, color="#444444", va="bottom")
+        if limits:
+            _draw_bar(canvas, number, limits, marks)
+    canvas.title(manifest.study.title or manifest.study.name, manifest.setting)
+    return canvas.figure
+
+
+def _axis(manifest: Manifest, key: str) -> Axis:
+    for axis in manifest.axes:
+        if axis.key == key:
+            return axis
+    raise unknown_name("axis in report", str(key), [axis.key for axis in manifest.axes])
+
+
+class _Grid:
+    """One column of the table by row and column value; NaN where there is no number."""
+
+    def __init__(self, cells: pd.DataFrame, rows: Axis, columns: Axis, name: str):
+        self.rows, self.columns = rows.values, columns.values
+        self.values_RC = np.full((len(rows.values), len(columns.values)), nan)
+        self.lines: dict[tuple[int, int], Any] = {}
+        row_of = {plain(value): number for number, value in enumerate(rows.values)}
+        column_of = {plain(value): number for number, value in enumerate(columns.values)}
+        for line in cells.to_dict("records"):
+            place = row_of[line[rows.key]], column_of[line[columns.key]]
+            self.values_RC[place] = line[name]
+            self.lines[place] = line
+
+
+class _Canvas:
+    """A figure laid out in inches, so that cells keep their size whatever the grid's."""
+
+    def __init__(self, n_rows: int, n_columns: int, n_panels: int, caption: list[str]):
+        self._grid = n_columns * _CELL_INCHES[0] + _AVERAGE_GAP, n_rows * _CELL_INCHES[1]
+        self._left, self._between, top, self._bottom = 1.05, 1.75, 1.35, 0.75
+        self._panel = self._grid[0] + self._between
+        width = self._left + n_panels * self._panel - self._between + 0.95
+        wrapped = [part for line in caption for part in textwrap.wrap(line, int(width * 13.5))]
+        self._bottom += 0.17 * len(wrapped) + 0.1
+        self._size = width, top + self._grid[1] + self._bottom
+        self.figure = Figure(figsize=self._size, facecolor="white")
+        for number, line in enumerate(wrapped):
+            y = self._bottom - 0.72 - 0.17 * number
+            self.figure.text(0.2 / width, y / self._size[1], line, fontsize=8, color="#222222", va="top")
+
+    def title(self, title: str, setting: str) -> None:
+        width, height = self._size
+        self.figure.text(0.2 / width, 1 - 0.18 / height, title, fontsize=13, fontweight="bold", va="top")
+        self.figure.text(0.2 / width, 1 - 0.47 / height, setting, fontsize=10, color="#444444", va="top")
+
+    def axes(self, number: int) -> Axes:
+        return self._add(self._left + number * self._panel, self._grid[0])
+
+    def bar(self, number: int) -> Axes:
+        return self._add(self._left + number * self._panel + self._grid[0] + 0.25, _BAR_INCHES)
+
+    def _add(self, x: float, width: float) -> Axes:
+        total = self._size
+        return self.figure.add_axes(
+            (x / total[0], self._bottom / total[1], width / total[0], self._grid[1] / total[1])
+        )
+
+
+def _limits(values_RC: np.ndarray, marks: list[float]) -> tuple[float, float] | None:
+    known = [*values_RC[np.isfinite(values_RC)], *marks]
+    return (min(known), max(known)) if known else None
+
+
+def _draw_grid(
+    axes: Axes,
+    grid: _Grid,
+    manifest: Manifest,
+    limits: tuple[float, float] | None,
+    average: bool,
+    show_seeds: bool,
+) -> None:
+    n_rows, n_columns = grid.values_RC.shape
+    norm = _norm(limits)
+    printed = n_rows * n_columns <= MOST_PRINTED_CELLS
+    masked = np.ma.masked_invalid(grid.values_RC)
+    style: dict[str, Any] = {"cmap": COLOURS, "norm": norm, "edgecolors": "white", "linewidth": 1.0}
+    axes.pcolormesh(np.arange(n_columns + 1), np.arange(n_rows + 1), masked, **style)
+    for (row, column), line in grid.lines.items():
+        value = grid.values_RC[row, column]
+        if isnan(value):
+            _draw_missing(axes, column, row, word_of(line) if show_seeds else "not\nprinted", printed)
+        elif printed:
+            _print(axes, column, row, value, norm, _small_text(line) if show_seeds else "")
+    ticks = [column + 0.5 for column in range(n_columns)]
+    names = [manifest.label(value) for value in grid.columns]
+    if average:
+        x = n_columns + _AVERAGE_GAP * 1.0 / _CELL_INCHES[0]
+        means = grid.values_RC.mean(axis=1)
+        axes.pcolormesh([x, x + 1], np.arange(n_rows + 1), np.ma.masked_invalid(means)[:, None], **style)
+        for row, mean in enumerate(means):
+            if isnan(mean):
+                _draw_missing(axes, x, row, "row not\ncomplete", printed)
+            elif printed:
+                _print(axes, x, row, mean, norm, "")
+        ticks.append(x + 0.5)
+        names.append("Average")
+    axes.set_xlim(0, n_columns + (1 + _AVERAGE_GAP / _CELL_INCHES[0] if average else 0))
+    axes.set_ylim(n_rows, 0)
+    long_names = max(map(len, names)) > 9
+    axes.set_xticks(ticks, names, rotation=30 if long_names else 0, ha="right" if long_names else "center")
+    axes.set_yticks(np.arange(n_rows) + 0.5, [manifest.label(value) for value in grid.rows])
+    axes.tick_params(length=0, pad=5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _norm(limits: tuple[float, float] | None) -> Normalize:
+    low, high = limits or (0.0, 1.0)
+    return Normalize(low, high if high > low else low + 1)
+
+
+def _print(axes: Axes, x: float, y: float, value: float, norm: Normalize, small: str) -> None:
+    colour = _ink(COLOURS(norm(value)))
+    axes.text(x + 0.5, y + (0.42 if small else 0.5), f"{value:.1f}", ha="center", va="center", color=colour)
+    if small:
+        axes.text(x + 0.5, y + 0.77, small, ha="center", va="center", color=colour, fontsize=6.5)
+
+
+def _draw_missing(axes: Axes, x: float, y: float, word: str, printed: bool) -> None:
+    axes.add_patch(
+        Rectangle((x, y), 1, 1, facecolor="#ececec", edgecolor="#bdbdbd", hatch="////", linewidth=0)
+    )
+    axes.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="white", linewidth=1))
+    if printed:
+        box = {"facecolor": "#ececec", "edgecolor": "none", "pad": 0.8}
+        axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7, color="#7a1010", bbox=box)
+
+
+def _small_text(line: Mapping[str, Any]) -> str:
+    """Second line of a cell: half the interval over seeds, or how many seeds are in if some are not."""
+    asked = len(line["runs"].split())
+    if line["n"] < asked:
+        return f"{line['n']} of {asked}"
+    if line["interval"] == OVER_SEEDS:
+        return f"±{(line['high'] - line['low']) / 2:.1f}"
+    return ""
+
+
+def _ink(rgba: tuple[float, ...]) -> str:
+    """Black or white, whichever has the higher contrast on a colour (WCAG 2 relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if luminance > 0.179 else "white"
+
+
+def _draw_bar(canvas: _Canvas, number: int, limits: tuple[float, float], marks: list[float]) -> None:
+    axes = canvas.bar(number)
+    bar = canvas.figure.colorbar(ScalarMappable(_norm(limits), COLOURS), cax=axes)
+    bar.outline.set_visible(False)
+    axes.tick_params(labelsize=8, length=2)
+    for mark in marks:
+        axes.axhline(mark, color="white", linewidth=2.4)
+        axes.axhline(mark, color="black", linewidth=1.2)
+        axes.plot([-0.45], [mark], marker=">", color="black", markersize=5, clip_on=False,
+                  transform=axes.get_yaxis_transform())  # fmt: skip

@@ -1,0 +1,192 @@
+"""What a study asked for: the typed reading of `study.json`, which the planner writes (docs/design.md).
+
+Everything that a report shows about the request comes from here; what came of it, from the run
+directories. Keys that this version does not know are left alone, a newer schema is refused.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from core.errors import InvalidValue, UserError
+from core.rundir import read_json
+
+SCHEMA = 1
+MANIFEST_FILE = "study.json"
+NOTEBOOK_FILE = "report.ipynb"
+
+_typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
+
+METRICS = {
+    "top1": "top-1 accuracy (%)",
+    "top5": "top-5 accuracy (%)",
+    "accuracy": "accuracy (%)",
+}
+
+
+@_typed
+class Paper:
+    """Which numbers of the paper stand beside the study's."""
+
+    source: str
+    what: str = ""
+    where: str = ""
+
+
+@_typed
+class Study:
+    """The study as its YAML file states it; the modules that use `claims` and `report` check them."""
+
+    name: str
+    metric: str
+    report: dict[str, Any]
+    title: str = ""
+    summary: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    claims: tuple[dict[str, Any], ...] = ()
+    paper: Paper | None = None
+
+
+@_typed
+class Mapped:
+    """One of the paper's settings and what the scale made of it."""
+
+    key: str
+    paper: Any
+    own: Any
+
+
+@_typed
+class Scale:
+    name: str
+    is_paper: bool
+    mapped: tuple[Mapped, ...] = ()
+
+
+@_typed
+class Data:
+    name: str
+    image_size: int
+
+
+@_typed
+class Axis:
+    key: str
+    values: tuple[Any, ...]
+
+
+@_typed
+class PlannedRun:
+    """One run of a cell or of a reference, with the evaluations asked for by kind."""
+
+    seed: int
+    run: str
+    evaluations: dict[str, str] = field(default_factory=dict)
+
+
+@_typed
+class Cell:
+    values: dict[str, Any]
+    runs: tuple[PlannedRun, ...]
+    paper: float | None = None
+
+
+@_typed
+class Reference:
+    name: str
+    label: str
+    runs: tuple[PlannedRun, ...]
+
+
+@_typed
+class Manifest:
+    """A whole `study.json`, and the folder in which it lies."""
+
+    schema: int
+    study: Study
+    scale: Scale
+    data: Data
+    seeds: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    cells: tuple[Cell, ...]
+    references: tuple[Reference, ...] = ()
+    overrides: tuple[str, ...] = ()
+    runs_dir: str = "../../runs"
+    tracking_uri: str = ""
+    folder: Path
+
+    @property
+    def runs_folder(self) -> Path:
+        return self.folder / self.runs_dir
+
+    @property
+    def metric_label(self) -> str:
+        """The metric in words, such as "linear evaluation, top-1 accuracy (%)"."""
+        source, _, name = self.study.metric.partition(".")
+        place = "training" if source == "train" else f"{source} evaluation"
+        return self.study.labels.get(self.study.metric, f"{place}, {METRICS.get(name, name)}")
+
+    @property
+    def setting(self) -> str:
+        """Data and scale in words, saying plainly when they are not the paper's."""
+        words = f"{self.data.name} data, scale {self.scale.name}"
+        if not self.is_paper_setting:
+            return f"{words}: not the paper's setting"
+        return words
+
+    @property
+    def is_paper_setting(self) -> bool:
+        return self.scale.is_paper and self.data.name != "synthetic" and not self.overrides
+
+    def label(self, key_or_value: Any) -> str:
+        """The text shown for an axis key or a value."""
+        text = plain(key_or_value)
+        return self.study.labels.get(text, text)
+
+    def planned(self) -> Iterator[tuple[int, Cell | Reference, PlannedRun]]:
+        """Every run with the number of its row; cells come first, then references."""
+        owners: list[Cell | Reference] = [*self.cells, *self.references]
+        for row, owner in enumerate(owners):
+            for run in owner.runs:
+                yield row, owner, run
+
+
+def plain(value: Any) -> str:
+    """A key or value as the text that stands for it in labels and tables."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_adapter = TypeAdapter(Manifest)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of the report folder `folder`; without study.json, the copy in its notebook.
+
+    Raises: UserError if there is none, it is malformed or of a newer schema.
+    """
+    file = folder / MANIFEST_FILE
+    record = read_json(file)
+    if record is None:
+        notebook = read_json(folder / NOTEBOOK_FILE) or {}
+        record = notebook.get("metadata", {}).get("study_manifest")
+    if record is None:
+        raise UserError(f"{folder}: no {MANIFEST_FILE} here; a report folder is outputs/reports/<study>")
+    return parse(record, folder)
+
+
+def parse(record: Mapping[str, Any], folder: Path) -> Manifest:
+    """The plain values of a manifest, typed. Raises: UserError."""
+    schema = record.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(f"{folder}: schema={schema}: this program reads manifests up to schema {SCHEMA}")
+    try:
+        return _adapter.validate_python({**record, "folder": folder})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InvalidValue(f"{folder / MANIFEST_FILE}: {key}", first["input"], first["msg"]) from None
