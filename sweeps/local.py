@@ -49,6 +49,7 @@ class LocalLauncher:
         self._deaths: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._running: dict[int, PlannedRun] = {}
         self._servers = [threading.Thread(target=self._serve, args=(n,), daemon=True) for n in range(workers)]
 
     def start(self, runs: Sequence[PlannedRun]) -> None:
@@ -61,6 +62,11 @@ class LocalLauncher:
     @property
     def finished(self) -> bool:
         return not any(server.is_alive() for server in self._servers)
+
+    @property
+    def running(self) -> list[PlannedRun]:
+        """The runs that workers execute now."""
+        return list(self._running.values())
 
     def stop(self) -> None:
         """Let every worker save its run and end; kill those that take too long."""
@@ -77,7 +83,10 @@ class LocalLauncher:
         """Serve worker `number` until no run is left."""
         try:
             while (run := self._next()) is not None:
-                self._handle(run, self._ask(number, run))
+                self._running[number] = run
+                outcome = self._ask(number, run)
+                del self._running[number]
+                self._handle(run, outcome)
         finally:
             process = self._processes.pop(number, None)
             if process is not None:

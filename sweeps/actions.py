@@ -1,0 +1,100 @@
+"""The actions of the command line: run, plan, status, cancel, report, track, and the lists."""
+
+import os
+import sys
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from core import data
+from core.config import EVALUATIONS, RunConfig, known_keys, parse, unflatten
+from core.config import DataConfig
+from core.rundir import write_json
+from sweeps import costs, status, sweep
+from sweeps.grid import Grid, expand, manifest
+from sweeps.plan import plan
+from sweeps.request import Request, load_study, study_names
+
+
+def list_studies(folders: list[Path]) -> int:
+    """Print every study with one line."""
+    for name in study_names(folders):
+        print(f"{name:20} {load_study(name, folders).summary}")
+    print("\nrun one with: python sweeps/run.py study=NAME")
+    return 0
+
+
+def list_keys() -> int:
+    """Print every key of a run and of its evaluations, with its default (the paper's) and help."""
+    for kind, prefix in [(RunConfig, ""), *((config, f"evaluate.{name}.") for name, config in EVALUATIONS.items())]:
+        schema = TypeAdapter(kind).json_schema()
+        for key, default in known_keys(kind).items():
+            print(f"{prefix + key:32} {default!s:24} {_help_of(schema, key)}")
+    return 0
+
+
+def perform(request: Request) -> int:
+    """Do what the request asks for; the exit code. Raises: UserError."""
+    console = Console(soft_wrap=True)
+    grid = expand(request, data.inspect(_data_config(request)))
+    match request.settings.action:
+        case "plan":
+            plan_ = plan(grid.runs().values(), sweep.look(grid))
+            costs.show(grid, plan_, sweep.worker_count(grid, plan_), console)
+        case "status":
+            status.show(grid, sweep.look(grid), console)
+        case "cancel":
+            sweep.cancel(grid, console)
+        case "report":
+            return _report(grid, console)
+        case "track":
+            return _track(grid, console)
+        case _:
+            return _run(grid, console)
+    return 0
+
+
+def _run(grid: Grid, console: Console) -> int:
+    try:
+        return sweep.run(grid, console)
+    except (sweep.Interrupted, KeyboardInterrupt):
+        console.print("stopped; nothing that was finished is lost. The same command goes on from here:")
+        console.print(f"  python {' '.join(sys.argv)}", markup=False, highlight=False)
+        return 130
+
+
+def _report(grid: Grid, console: Console) -> int:
+    from reports.build import build
+
+    write_json(grid.request.manifest, manifest(grid))
+    build(grid.request.report_dir)
+    console.print(f"report   {os.path.relpath(grid.request.report_dir)}/report.html", highlight=False)
+    return 0
+
+
+def _track(grid: Grid, console: Console) -> int:
+    from sweeps.track import sync
+
+    write_json(grid.request.manifest, manifest(grid))
+    summary = sync(grid.request.manifest, grid.request.tracking_uri)
+    console.print(str(summary))
+    return 0
+
+
+def _data_config(request: Request) -> DataConfig:
+    """The data section that all runs of the request share."""
+    layers = {**request.data, **request.scale.base, **request.study.base, **request.overrides}
+    flat = {key: value for key, value in layers.items() if key.startswith("data.")}
+    flat.setdefault("data.cache_dir", str(request.output / "data"))
+    return parse(DataConfig, unflatten(flat).get("data", {}), prefix="data.")
+
+
+def _help_of(schema: dict, key: str) -> str:
+    """The help text of a dotted key in a JSON schema."""
+    node = schema
+    for part in key.split("."):
+        node = node["properties"][part]
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return node.get("description", "")

@@ -1,0 +1,76 @@
+"""The entry point: `python sweeps/run.py study=augment_pairs`.
+
+Exit codes: 0 everything asked for is done, 1 some run failed, 2 the request itself is wrong (one line says
+why, nothing was started), 130 stopped by Ctrl-C.
+"""
+
+import sys
+from pathlib import Path
+
+HELP = """\
+Every table and figure of the SimCLR paper as one command.
+
+  python sweeps/run.py                                          list the studies
+  python sweeps/run.py study=augment_pairs                      run what is missing, build the report
+  python sweeps/run.py study=augment_pairs action=plan          what would run, its time and disk
+  python sweeps/run.py study=augment_pairs action=status        counts, failures with cause, time left
+  python sweeps/run.py study=augment_pairs action=cancel        stop what is running; nothing is lost
+  python sweeps/run.py study=augment_pairs action=report        the report from what is finished
+  python sweeps/run.py study=augment_pairs action=track         rebuild the MLflow mirror
+
+Arguments are Hydra overrides:
+  study=NAME|all|list   scale=smoke|mini|cifar10|imagenet   data=synthetic|cifar10|...|image_folder
+  launcher=local|debug  seeds=3 or seeds=[4,7]   output_dir=DIR   tracking.uri=URI   tracking.enabled=false
+  augment.transforms.0=crop,color     narrow an axis of the study
+  train.epochs=20                     set a key of every run; `--keys` lists them with their help
+  --config-dir DIR                    look for studies, scales, ... of your own in DIR/study, DIR/scale, ...
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return 0
+    from core.errors import UserError
+
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    from sweeps import actions, request
+
+    if "--keys" in arguments:
+        return actions.list_keys()
+    overrides, folders = _config_dirs(arguments)
+    if not any(override.startswith("study=") for override in overrides) or "study=list" in overrides:
+        return actions.list_studies(folders)
+    codes = [actions.perform(asked) for asked in request.read(overrides, folders)]
+    return max(codes)
+
+
+def _config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """The overrides, and the folders named by `--config-dir`."""
+    from core.errors import UserError, unknown_name
+
+    overrides, folders = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag == "--config-dir":
+            folder = Path(value if equals else next(rest, ""))
+            if not folder.is_dir():
+                raise UserError(f"--config-dir={folder}: must be a folder")
+            folders.append(folder)
+        elif argument.startswith("-"):
+            raise unknown_name("option", argument, ["--help", "--keys", "--config-dir"])
+        else:
+            overrides.append(argument)
+    return overrides, folders
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""One sweep from plan to report: start what is missing, show it, mirror it, report it.
+
+A sweep is one process; its record `outputs/sweeps/<study>-<pid>.json` lets `action=cancel` find it. Several
+sweeps of the same study may run at once: leases see to it that every run is executed once.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from core import data
+from core.attempts import Outcome
+from core.lease import holder, this_process
+from core.rundir import RunDirectory, write_json
+from sweeps.costs import check_disk
+from sweeps.grid import Grid, PlannedRun, manifest
+from sweeps.local import LocalLauncher
+from sweeps.plan import Plan, plan
+from sweeps.progress import Display, Tally
+from sweeps.states import RunState, State, observe
+
+REFRESH_SECONDS = 0.5
+MIRROR_SECONDS = 120.0
+"""How long the last synchronisation with MLflow may take before the sweep ends without it."""
+CANCEL_SECONDS = 10.0
+
+
+class Interrupted(Exception):
+    """The user, or the system, asked the sweep to stop."""
+
+
+def look(grid: Grid) -> dict[str, RunState]:
+    """The state of every run of the grid."""
+    return {run.id: observe(grid.request.runs, run.id, run.evaluation_ids) for run in grid.runs().values()}
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(grid: Grid, plan_: Plan) -> int:
+    """Worker processes: as asked, or one per core, and never more than there are runs."""
+    asked = getattr(grid.request.launcher, "workers", 1)
+    return max(1, min(asked or cores(), len(plan_.to_do) + len(plan_.running)))
+
+
+def run(grid: Grid, console: Console) -> int:
+    """Execute what is missing of the study and build its report; the exit code.
+
+    Raises: UserError before anything is started; Interrupted after Ctrl-C, with everything saved.
+    """
+    request = grid.request
+    plan_ = plan(grid.runs().values(), look(grid))
+    check_disk(grid, plan_)
+    write_json(request.manifest, manifest(grid))
+    to_do = {run.id: run for run in (*plan_.to_do, *plan_.running)}
+    tally = Tally(grid, len(grid.runs()), len(plan_.done))
+    for hopeless in plan_.hopeless:
+        tally.failed[hopeless.id] = Outcome("failed", "diverged", "diverged before, and would again")
+    console.print(
+        f"{request.study.name}: {len(grid.cells)} cells, {len(grid.runs())} runs: "
+        f"{len(plan_.done)} done already, {len(to_do)} to do"
+    )
+    with _announced(grid), _mirror(grid, console) as mirror_ended:
+        if to_do:
+            prepare_data(grid, console)
+            with Display(tally, console, to_do) as display, _interruptible():
+                _execute(grid, plan_, list(to_do.values()), display)
+        _report(grid, console)
+        mirror_ended()
+    _last_words(grid, tally, console)
+    return 1 if tally.failed or tally.done < tally.total else 0
+
+
+def prepare_data(grid: Grid, console: Console) -> None:
+    """Decode the pictures once, before workers would each want to."""
+    config = next(iter(grid.runs().values())).config.data
+    if grid.info.cached:
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"preparing {config.name}", total=None)
+        data.prepare(config, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def cancel(grid: Grid, console: Console) -> None:
+    """Stop the sweeps of this study on this machine; their runs stay resumable."""
+    stopped = 0
+    for record in sorted(_sweeps(grid).glob(f"{grid.request.study.name}-*.json")):
+        owner = holder(record)
+        if owner is None:
+            record.unlink(missing_ok=True)
+        elif owner["host"] == this_process()["host"]:
+            os.kill(owner["pid"], signal.SIGTERM)
+            deadline = time.monotonic() + CANCEL_SECONDS
+            while holder(record) is not None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            stopped += 1
+        else:
+            console.print(f"a sweep on {owner['host']} (process {owner['pid']}) can only be cancelled there")
+    left = sum(state.state == State.RUNNING for state in look(grid).values())
+    console.print(f"{stopped} sweep(s) stopped, {left} run(s) still running; the same command goes on from here")
+
+
+def _execute(grid: Grid, plan_: Plan, to_do: list[PlannedRun], display: Display) -> None:
+    if grid.request.launcher.name == "debug":
+        _execute_here(grid, to_do, display)
+        return
+    workers = worker_count(grid, plan_)
+    launcher = LocalLauncher(
+        grid.request.runs,
+        grid.machine(),
+        workers=workers,
+        retries=grid.request.launcher.retries,
+        threads=max(1, cores() // workers),
+        report=display.ended,
+    )
+    try:
+        launcher.start(to_do)
+        while not launcher.finished:
+            display.refresh(launcher.running)
+            time.sleep(REFRESH_SECONDS)
+    except BaseException:
+        launcher.stop()
+        raise
+
+
+def _execute_here(grid: Grid, to_do: list[PlannedRun], display: Display) -> None:
+    from core.execute import execute
+
+    for run in to_do:
+        directory = RunDirectory.create(grid.request.runs, run.config)
+        display.refresh([run])
+        display.ended(run.id, execute(directory, run.evaluations, grid.machine()))
+
+
+def _report(grid: Grid, console: Console) -> None:
+    from reports.build import build
+
+    with console.status("building the report"):
+        build(grid.request.report_dir)
+
+
+def _last_words(grid: Grid, tally: Tally, console: Console) -> None:
+    request = grid.request
+    for run, outcome in tally.failed.items():
+        console.print(f"failed: {tally.name(run)} [{run}]: {outcome.cause}: {outcome.message}", markup=False)
+    report = os.path.relpath(request.report_dir)
+    lines = [f"{tally.done} of {tally.total} runs done", f"report   {report}/report.html"]
+    lines.append(f"figure   {report}/figure.png")
+    if request.settings.tracking.enabled:
+        uri = request.tracking_uri
+        if not request.settings.tracking.uri:
+            uri = f"sqlite:///{os.path.relpath(request.output)}/mlflow.db"
+        lines.append(f"mlflow   {uri}" if uri.startswith("http") else f"mlflow   mlflow ui --backend-store-uri {uri}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _announced(grid: Grid) -> Iterator[None]:
+    """Keep a record of this sweep for as long as it lives."""
+    record = _sweeps(grid) / f"{grid.request.study.name}-{os.getpid()}.json"
+    write_json(record, this_process())
+    try:
+        yield
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def _sweeps(grid: Grid) -> Path:
+    return grid.request.output / "sweeps"
+
+
+@contextmanager
+def _mirror(grid: Grid, console: Console) -> Iterator[Callable[[], None]]:
+    """The MLflow mirror as a process of its own, which cannot slow or stop the sweep."""
+    request = grid.request
+    if not request.settings.tracking.enabled:
+        yield lambda: None
+        return
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--uri", request.tracking_uri],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        with console.status("bringing MLflow up to date"):
+            try:
+                code = process.wait(MIRROR_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                code = 1
+        if code:
+            console.print(
+                f"warning: MLflow at {request.tracking_uri} is not up to date; bring it there later with "
+                f"action=track (details: {os.path.relpath(request.output)}/logs/mirror.log)",
+                markup=False,
+            )
+
+    try:
+        yield end
+    finally:
+        if process.stdin and not process.stdin.closed:
+            process.stdin.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` in the main thread."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for kept in previous:
+            signal.signal(kept, signal.SIG_IGN)  # once is enough: now everything is being saved
+        raise Interrupted
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""The newest step of a journal, read from its end: a journal may have millions of lines."""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+from core.rundir import RunDirectory
+
+TAIL_BYTES = 4096
+
+
+def last_step(directory: RunDirectory) -> dict[str, Any]:
+    """The newest `step` line of a run's journal; empty where there is none."""
+    for line in reversed(_tail(directory).splitlines()):
+        with contextlib.suppress(json.JSONDecodeError):
+            record = json.loads(line)
+            if record["event"] == "step":
+                return record
+    return {}
+
+
+def last_lines(directory: RunDirectory, count: int) -> list[str]:
+    """The last lines of what a run's processes printed."""
+    try:
+        text = _end_of(directory.log_file).decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-count:]
+
+
+def _tail(directory: RunDirectory) -> bytes:
+    try:
+        return _end_of(directory.journal_file)
+    except FileNotFoundError:
+        return b""
+
+
+def _end_of(path: os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        return file.read()
