@@ -18,7 +18,7 @@ import torch
 from core import knn, linear
 from core.augment import plain_view
 from core.config import RunConfig
-from core.data import Pictures
+from core.data.pictures import Pictures
 from core.encoder import Encoder
 from core.errors import Cause, RunFailed, unknown_name
 

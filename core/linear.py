@@ -117,7 +117,7 @@ def _fit_lbfgs(
 
 
 def _preconditioner(x_ND: torch.Tensor, classes: int, l2: float) -> torch.Tensor:
-    """(covariance / C + l2)^(-1/2), up to a rotation: the loss's curvature where all classes are as likely."""
+    """(covariance / C + l2)^(-1/2), up to a rotation: the curvature where all classes are equally likely."""
     variance_D, basis_DD = torch.linalg.eigh(x_ND.T @ x_ND / len(x_ND))
     curvature_D = variance_D / classes + l2
     return basis_DD / curvature_D.clamp(min=1e-10 * curvature_D.max()).sqrt()

@@ -32,12 +32,12 @@ def nt_xent(
         z_2ND = F.normalize(torch.stack([z1_ND, z2_ND]).float(), dim=-1)
         z_2BD, first = _gather_batch(z_2ND)
         pictures, batch = z_2ND.shape[1], z_2BD.shape[1]
-        logits = z_2ND.flatten(0, 1) @ z_2BD.flatten(0, 1).T / temperature
+        logits = (z_2ND.flatten(0, 1) / temperature) @ z_2BD.flatten(0, 1).T
 
     own = torch.arange(first, first + pictures, device=logits.device)
     self_index = torch.cat([own, own + batch])
     positive_index = torch.cat([own + batch, own])
-    logits = logits.scatter(1, self_index[:, None], -torch.inf)
+    logits.scatter_(1, self_index[:, None], -torch.inf)
     loss = F.cross_entropy(logits, positive_index)
     accuracy = 100 * (logits.detach().argmax(1) == positive_index).float().mean()
     if _processes() > 1:

@@ -21,8 +21,8 @@ def build_optimizer(config: OptimizerConfig, modules: Iterable[nn.Module]) -> to
     if config.name == "lars":
         return LARS(groups, lr=config.base_lr, momentum=config.momentum, trust=config.trust)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, foreach=True)
-    return torch.optim.AdamW(groups, lr=config.base_lr, foreach=True)
+        return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=config.base_lr, fused=True)
 
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
