@@ -1,0 +1,45 @@
+"""Shared pieces: a run so small that it trains in a second, and its data decoded once per session."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import RunConfig, run_config, unflatten
+
+TINY: dict[str, Any] = {
+    "data.image_size": 16,
+    "data.stored_size": 16,
+    "data.train_size": 160,
+    "data.test_size": 40,
+    "encoder.depth": 10,
+    "encoder.width": 0.125,
+    "encoder.stem": "cifar",
+    "head.out_dim": 16,
+    "optimizer.name": "sgd",
+    "optimizer.base_lr": 0.05,
+    "optimizer.lr_scaling": "none",
+    "train.batch_size": 32,
+    "train.epochs": 3,
+    "train.warmup_epochs": 1,
+    "augment.transforms": ["crop", "color"],
+    "machine.log_steps": 2,
+    "machine.threads": 1,
+}
+
+LINEAR = {"linear": {"protocol": "lbfgs"}}
+
+
+@pytest.fixture(scope="session")
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data cache")
+
+
+@pytest.fixture
+def tiny(data_cache: Path):
+    """Makes the config of a tiny run; dotted keys replace its settings."""
+
+    def make(settings: dict[str, Any] | None = None) -> RunConfig:
+        return run_config(unflatten({**TINY, "data.cache_dir": str(data_cache), **(settings or {})}))
+
+    return make

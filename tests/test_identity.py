@@ -1,0 +1,67 @@
+"""The run id: every science key changes it, nothing else does."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config import RunConfig, as_dict, flatten, known_keys, run_config, unflatten
+from core.identity import evaluation_id, is_machine_key, run_id, run_id_of
+
+OTHER = {
+    "data.name": "cifar10",
+    "data.fingerprint": "abc",
+    "augment.shared": ["crop"],
+    "augment.transforms": ["blur", "crop"],
+    "augment.branches": "one",
+    "encoder.depth": 18,
+    "encoder.stem": "cifar",
+    "head.kind": "linear",
+    "optimizer.name": "sgd",
+    "optimizer.lr_scaling": "sqrt",
+    "train.objective": "supervised",
+    "train.precision": "bf16",
+    "machine.device": "cpu",
+}
+"""Another value for the keys whose other value a rule cannot make."""
+
+
+def other_value(key, value):
+    if key in OTHER:
+        return OTHER[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return value + "/elsewhere"
+    if isinstance(value, list):
+        return [value[0], value[1] * 0.9]
+    return value + 1 if isinstance(value, int) else value * 0.5
+
+
+@pytest.mark.parametrize("key", [key for key in known_keys() if key != "loss.name"])
+def test_every_science_key_changes_the_id_and_no_machine_key_does(key):
+    defaults = known_keys()
+    changed = run_config(unflatten({**defaults, key: other_value(key, defaults[key])}))
+    assert (run_id(changed) == run_id(RunConfig())) == is_machine_key(key)
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_keys_does_not_matter(shuffler: random.Random):
+    items = list(flatten(as_dict(RunConfig())))
+    shuffler.shuffle(items)
+    assert run_id_of(dict(items)) == run_id(RunConfig())
+
+
+def test_the_number_in_a_float_key_may_be_written_as_an_integer():
+    assert run_id(run_config({"loss": {"temperature": 1}})) == run_id(run_config({"loss": {"temperature": 1.0}}))
+
+
+def test_evaluations_of_different_runs_or_settings_differ():
+    ids = {evaluation_id(run, "linear", {"l2": l2}) for run in ("a", "b") for l2 in (0.1, 0.2)}
+    assert len(ids) == 4
+
+
+def test_the_default_run_keeps_its_id():
+    """A changed default is a changed experiment: this test makes that a decision."""
+    assert run_id(RunConfig()) == "9401f056b4a4e0f7"
