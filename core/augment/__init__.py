@@ -2,7 +2,7 @@
 
 Invariant: a view is a function of the picture and of its own draws, and the draws are a function of
 (seed, step), so neither the other pictures of the batch nor its division among processes matter.
-Sources: paper App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a shared crop).
+Sources: the paper's App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a shared crop).
 """
 
 import torch
@@ -26,6 +26,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "blur": Blur,
     "rotate": Rotate,
 }
+
+CHUNK_BYTES = {"cpu": 2**20, "cuda": 2**28}
+"""Float pictures worked on at a time: what stays in a core's cache, or a share of a GPU's memory."""
 
 
 def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
@@ -81,16 +84,26 @@ class Augmenter:
     def _views(self, x_NCHW: Tensor, draws: Draws, views: tuple[str, ...]) -> Tensor:
         if len(x_NCHW) != draws.count:
             raise ValueError(f"{len(x_NCHW)} pictures, but draws for {draws.count}")
-        shared = self._run("shared", x_NCHW, draws)
-        parts = []
-        for view in views:
-            y_NCHW = self._run(view, shared.clone() if shared is not x_NCHW else shared, draws)
-            parts.append(plain_view(y_NCHW, self.image_size) if y_NCHW.dtype == torch.uint8 else y_NCHW)
-        return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+        count, channels = x_NCHW.shape[:2]
+        shape = (len(views) * count, channels, self.image_size, self.image_size)
+        out_NCHW = torch.empty(shape, device=x_NCHW.device, memory_format=torch.channels_last)
+        chunk = max(1, CHUNK_BYTES[x_NCHW.device.type] // (4 * out_NCHW[0].numel())) if count else 1
+        for start in range(0, count, chunk):
+            stop = min(start + chunk, count)
+            part = draws.slice(start, stop)
+            shared = self._run("shared", x_NCHW[start:stop], part)
+            for number, view in enumerate(views):
+                # A transformation may change the pictures that it is given; the next view needs them as well.
+                last = number == len(views) - 1
+                y_NCHW = self._run(view, shared if last else shared.clone(), part)
+                if y_NCHW.dtype == torch.uint8:
+                    y_NCHW = plain_view(y_NCHW, self.image_size)
+                out_NCHW[number * count + start : number * count + stop] = y_NCHW
+        return out_NCHW
 
     def _run(self, stage: str, x_NCHW: Tensor, draws: Draws) -> Tensor:
         for place, transform in self._stages[stage].items():
             if x_NCHW.dtype == torch.uint8 and not isinstance(transform, Crop):
-                x_NCHW = plain_view(x_NCHW, self.image_size)
+                x_NCHW = plain_view(x_NCHW, self.image_size).contiguous()
             x_NCHW = transform.apply(x_NCHW, draws.parameters[place])
         return x_NCHW

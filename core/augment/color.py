@@ -6,7 +6,7 @@ Each operation equals its namesake in torchvision.transforms.v2.functional on fl
 import torch
 from torch import Tensor
 
-from core.augment.draws import Parameters, per_picture, uniform, where
+from core.augment.draws import Parameters, uniform
 from core.config import AugmentConfig
 
 
@@ -16,50 +16,55 @@ def luma(x_NCHW: Tensor) -> Tensor:
     return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def brightness(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+def brightness(x_NCHW: Tensor, factor_N111: Tensor) -> None:
     """Multiplied by the factor (TensorFlow's adds instead)."""
-    return x_NCHW.mul_(per_picture(factor_N, x_NCHW)).clamp_(0, 1)
+    x_NCHW.mul_(factor_N111).clamp_(0, 1)
 
 
-def contrast(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+def contrast(x_NCHW: Tensor, factor_N111: Tensor) -> None:
     """Blended with the mean of the grey picture."""
-    factor = per_picture(factor_N, x_NCHW)
-    mean = luma(x_NCHW).mean((2, 3), keepdim=True)
-    return x_NCHW.mul_(factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
+    mean_N111 = luma(x_NCHW).mean((2, 3), keepdim=True)
+    x_NCHW.mul_(factor_N111).add_(mean_N111.mul_(1 - factor_N111)).clamp_(0, 1)
 
 
-def saturation(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+def saturation(x_NCHW: Tensor, factor_N111: Tensor) -> None:
     """Blended with the grey picture."""
-    factor = per_picture(factor_N, x_NCHW)
-    gray = luma(x_NCHW).mul_(1 - factor)
-    return x_NCHW.mul_(factor).add_(gray).clamp_(0, 1)
+    gray_N1HW = luma(x_NCHW).mul_(1 - factor_N111)
+    x_NCHW.mul_(factor_N111).add_(gray_N1HW).clamp_(0, 1)
 
 
-def hue(x_NCHW: Tensor, turn_N: Tensor) -> Tensor:
+def hue(x_NCHW: Tensor, turn_N111: Tensor) -> None:
     """The hue of HSV turned by a share of the circle.
 
-    Value and chroma stay, so no way through HSV is needed: a channel is the smallest plus the chroma times
-    a trapezium of the distance, on the circle of hues, to the channel's own primary.
+    The largest channel, the smallest and their difference, the chroma, stay, so no way through HSV and
+    back is needed. With the channels scaled to 0..1 by smallest and chroma, the hue is
+    +-(1 - red + green + blue) / 6, positive where green exceeds blue; and a channel is 1 up to 1/6 of the
+    circle from its primary, 0 from 1/3 on, and linear between. Without masks, which are slow on CPU.
     """
     red, green, blue = x_NCHW.split(1, 1)
-    largest = x_NCHW.amax(1, keepdim=True)
-    smallest = x_NCHW.amin(1, keepdim=True)
-    chroma = largest - smallest
-    sixth = torch.where(
-        largest == red,
-        green - blue,
-        torch.where(largest == green, blue - red, red - green),
-    )
-    sector = torch.where(largest == red, 0.0, torch.where(largest == green, 2.0, 4.0))
-    # Where chroma is 0 the hue has no meaning and is multiplied by 0 below; it has only to be finite.
-    at = (sixth / chroma.clamp(min=1e-8) + sector) / 6 + per_picture(turn_N, x_NCHW)
-    primary_C11 = torch.tensor([0.0, 1 / 3, 2 / 3], device=x_NCHW.device)[:, None, None]
-    distance = at - primary_C11
-    distance = (distance - distance.round()).abs_()
-    return distance.mul_(-6).add_(2).clamp_(0, 1).mul_(chroma).add_(smallest)
+    largest = torch.maximum(torch.maximum(red, green), blue)
+    smallest = torch.minimum(torch.minimum(red, green), blue)
+    chroma = largest.sub(smallest)
+    # A grey pixel has no hue; what is divided by the small number there has no effect on it below.
+    at = (green + blue).sub_(red).sub_(smallest).div_(chroma.mul(6).clamp_(min=1e-9)).add_(1 / 6)
+    at = at.copysign_(green - blue).add_(turn_N111)
+    primary_311 = torch.tensor([0.0, 1 / 3, 2 / 3], device=x_NCHW.device)[:, None, None]
+    distance = at - primary_311
+    distance.sub_(distance.round()).abs_()
+    torch.addcmul(smallest.add(chroma, alpha=2), distance, chroma.mul_(-6), out=x_NCHW)
+    torch.minimum(x_NCHW, largest, out=x_NCHW)
+    torch.maximum(x_NCHW, smallest, out=x_NCHW)
 
 
-OPERATIONS = (brightness, contrast, saturation, hue)
+def gray(x_NCHW: Tensor, _amount_N111: Tensor) -> None:
+    """The grey picture in all channels."""
+    x_NCHW.copy_(luma(x_NCHW))
+
+
+OPERATIONS = (brightness, contrast, saturation, hue, gray)
+"""Each changes its pictures in place; jitter draws an order of the first four."""
+GRAY = OPERATIONS.index(gray)
+NOTHING = len(OPERATIONS)
 
 
 class Color:
@@ -85,11 +90,26 @@ class Color:
         }
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        for position in range(len(OPERATIONS)):
-            for number, operation in enumerate(OPERATIONS):
-                mask_N = parameters["jitter_N"] & (parameters["order_N4"][:, position] == number)
-                index = where(mask_N, x_NCHW)
-                x_NCHW[index] = operation(x_NCHW[index], parameters["amount_N4"][mask_N, number])
-        index = where(parameters["gray_N"], x_NCHW)
-        x_NCHW[index] = luma(x_NCHW[index]).expand(-1, 3, -1, -1)
-        return x_NCHW
+        """At each position the pictures are sorted by operation, so that it works in place on a slice."""
+        jitter_N1, gray_N1 = parameters["jitter_N"][:, None], parameters["gray_N"][:, None]
+        program_N5 = torch.cat(
+            [
+                torch.where(jitter_N1, parameters["order_N4"], NOTHING),
+                torch.where(gray_N1, GRAY, NOTHING),
+            ],
+            1,
+        )
+        amount_N5 = torch.cat([parameters["amount_N4"], torch.zeros_like(jitter_N1)], 1).float()
+        picture_N = torch.arange(len(x_NCHW))  # which picture each row of x_NCHW is
+        for position in range(program_N5.shape[1]):
+            number_N, order_N = program_N5[picture_N, position].sort()
+            picture_N = picture_N[order_N]
+            x_NCHW = x_NCHW.index_select(0, order_N.to(x_NCHW.device))
+            amounts = amount_N5[picture_N, number_N.clamp(max=GRAY)].to(x_NCHW.device)[:, None, None, None]
+            sizes = number_N.bincount(minlength=NOTHING + 1).tolist()
+            for operation, part, amount in zip(
+                OPERATIONS, x_NCHW.split(sizes), amounts.split(sizes), strict=False
+            ):
+                if len(part):
+                    operation(part, amount)
+        return x_NCHW.index_select(0, picture_N.argsort().to(x_NCHW.device))

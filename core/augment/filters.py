@@ -4,13 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.augment.draws import Parameters, per_picture, uniform, where
+from core.augment.draws import Parameters, per_picture, uniform
+from core.augment.geometry import separable
 from core.config import AugmentConfig
 
 
 def blur_kernel_size(image_size: int) -> int:
-    """Taps of the blur: 10% of the image side (App. A), made odd as in the official code."""
-    return 2 * (image_size // 10 // 2) + 1
+    """Taps of the blur: 10% of the image side (App. A), made odd as in the official code, and at least 3."""
+    return 2 * max(1, image_size // 10 // 2) + 1
 
 
 class Blur:
@@ -18,7 +19,7 @@ class Blur:
 
     def __init__(self, config: AugmentConfig, image_size: int):
         self.config = config
-        self.radius = max(1, blur_kernel_size(image_size) // 2)
+        self.radius = blur_kernel_size(image_size) // 2
 
     def draw(self, count: int, generator: torch.Generator) -> Parameters:
         return {
@@ -27,27 +28,25 @@ class Blur:
         }
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        index = where(parameters["blur_N"], x_NCHW)
-        sigma_N1 = parameters["sigma_N"][parameters["blur_N"]][:, None].clamp(min=1e-3)
+        blur_N = parameters["blur_N"]
+        index = blur_N.nonzero()[:, 0].to(x_NCHW.device)
+        # Below 1e-3 the weights of the neighbours are 0 in any case; the limit keeps the division finite.
+        sigma_N1 = parameters["sigma_N"][blur_N, None].clamp(min=1e-3)
         offset_K = torch.arange(-self.radius, self.radius + 1)
-        weight_NK = torch.exp(-0.5 * (offset_K / sigma_N1) ** 2)
-        weight_NK = weight_NK / weight_NK.sum(1, keepdim=True)
-        y_NCHW = x_NCHW[index]
-        for dim in (2, 3):
-            y_NCHW = self._along(y_NCHW, weight_NK, dim)
-        x_NCHW[index] = y_NCHW
-        return x_NCHW
+        weights_NK = torch.softmax(-0.5 * (offset_K / sigma_N1) ** 2, 1).float().to(x_NCHW.device)
+        matrix_NSS = band_matrices(weights_NK, x_NCHW.shape[-1])
+        return x_NCHW.index_copy_(0, index, separable(x_NCHW.index_select(0, index), matrix_NSS, matrix_NSS))
 
-    def _along(self, x_NCHW: Tensor, weight_NK: Tensor, dim: int) -> Tensor:
-        pad = (0, 0, self.radius, self.radius) if dim == 2 else (self.radius, self.radius, 0, 0)
-        size = x_NCHW.shape[dim]
-        padded = F.pad(x_NCHW, pad, mode="reflect")
-        y_NCHW = x_NCHW * per_picture(weight_NK[:, self.radius], x_NCHW)
-        for step in range(1, self.radius + 1):
-            before = padded.narrow(dim, self.radius - step, size)
-            after = padded.narrow(dim, self.radius + step, size)
-            y_NCHW.addcmul_(before + after, per_picture(weight_NK[:, self.radius + step], x_NCHW))
-        return y_NCHW
+
+def band_matrices(weights_NK: Tensor, size: int) -> Tensor:
+    """The matrices (N, size, size) that apply a filter of odd length K along an axis, borders reflected."""
+    count, taps = weights_NK.shape
+    device = weights_NK.device
+    at_SK = torch.arange(size, device=device)[:, None] + torch.arange(taps, device=device) - taps // 2
+    at_SK = at_SK.abs()
+    at_SK = torch.minimum(at_SK, 2 * (size - 1) - at_SK)
+    matrix_NSS = torch.zeros(count, size, size, device=device)
+    return matrix_NSS.scatter_add_(2, at_SK.expand(count, -1, -1), weights_NK[:, None].expand(-1, size, -1))
 
 
 class Sobel:

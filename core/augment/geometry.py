@@ -35,7 +35,7 @@ class Crop:
         }
 
     def boxes(self, parameters: Parameters, height: int, width: int) -> Tensor:
-        """The crops in pixels, (N, 4): top, left, height, width of the first try that fits, else the centre."""
+        """Crops in pixels, (N, 4): top, left, height, width of the first try that fits, else the centre."""
         area_NT = parameters["area_NT"] * (height * width)
         w_NT = (area_NT * parameters["aspect_NT"]).sqrt().round().long()
         h_NT = (area_NT / parameters["aspect_NT"]).sqrt().round().long()
@@ -55,25 +55,46 @@ class Crop:
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
         height, width = x_NCHW.shape[2:]
-        top_N, left_N, h_N, w_N = self.boxes(parameters, height, width).unbind(1)
+        top_N, left_N, h_N, w_N = self.boxes(parameters, height, width).to(x_NCHW.device).unbind(1)
+        flip_N = parameters["flip_N"].to(x_NCHW.device)
         rows_NSH = resize_weights(top_N, h_N, height, self.image_size)
-        columns_NSW = resize_weights(left_N, w_N, width, self.image_size)
-        columns_NSW = torch.where(parameters["flip_N"][:, None, None], columns_NSW.flip(1), columns_NSW)
-        rows_NSH, columns_NSW = rows_NSH.to(x_NCHW.device), columns_NSW.to(x_NCHW.device)
+        columns_NSW = resize_weights(left_N, w_N, width, self.image_size, flip_N)
         if x_NCHW.dtype == torch.uint8:
-            x_NCHW = x_NCHW.float() / 255
-        return rows_NSH[:, None] @ x_NCHW @ columns_NSW[:, None].mT
+            x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
+            rows_NSH /= 255
+        return separable(x_NCHW, rows_NSH, columns_NSW)
 
 
-def resize_weights(start_N: Tensor, length_N: Tensor, size: int, out_size: int) -> Tensor:
-    """Weights (N, out_size, size) that resize start:start+length of an axis: a triangle as in Pillow."""
-    scale_N11 = length_N.double()[:, None, None] / out_size
-    support_N11 = scale_N11.clamp(min=1)
-    centre_NS1 = (torch.arange(out_size)[:, None] + 0.5) * scale_N11
-    at_N1K = torch.arange(size) - start_N[:, None, None]
-    weights_NSK = (1 - ((at_N1K + 0.5 - centre_NS1) / support_N11).abs()).clamp(min=0)
-    weights_NSK = weights_NSK * ((at_N1K >= 0) & (at_N1K < length_N[:, None, None]))
-    return (weights_NSK / weights_NSK.sum(2, keepdim=True)).float()
+def resize_weights(
+    start_N: Tensor, length_N: Tensor, size: int, out_size: int, flip_N: Tensor | None = None
+) -> Tensor:
+    """Weights (N, out_size, size) that resize start:start+length of an axis bilinearly with antialias.
+
+    Pillow's triangle, as wide as an output pixel where the picture shrinks, cut off at the crop's edge.
+    """
+    device = start_N.device
+    scale_N1 = length_N[:, None].float() / out_size
+    centre_NS = (torch.arange(out_size, device=device) + 0.5) * scale_N1
+    if flip_N is not None:
+        centre_NS = torch.where(flip_N[:, None], centre_NS.flip(1), centre_NS)
+    at_NK = torch.arange(size, device=device) - start_N[:, None] + 0.5
+    inside_NK = ((at_NK > 0) & (at_NK < length_N[:, None])).float()
+    weights_NSK = at_NK[:, None, :] - centre_NS[:, :, None]
+    weights_NSK.abs_().mul_(-1 / scale_N1[:, :, None].clamp(min=1)).add_(1).clamp_(min=0)
+    weights_NSK.mul_(inside_NK[:, None, :])
+    return weights_NSK.div_(weights_NSK.sum(2, keepdim=True))
+
+
+def separable(x_NCHW: Tensor, rows_NSH: Tensor, columns_NSW: Tensor) -> Tensor:
+    """Every picture filtered or resampled by its own matrix per axis: rows @ picture @ columns^T, in 0..1.
+
+    As batched matrix products because these run near the peak of the machine, which interpolation by
+    index does not.
+    """
+    count, channels, height, width = x_NCHW.shape
+    y_NLS = torch.bmm(x_NCHW.reshape(count, channels * height, width), columns_NSW.mT)
+    planes = y_NLS.view(count, channels, height, columns_NSW.shape[1]).unbind(1)
+    return torch.stack([torch.bmm(rows_NSH, plane) for plane in planes], 1).clamp_(0, 1)
 
 
 class Rotate:
