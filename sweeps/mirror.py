@@ -1,0 +1,168 @@
+"""The live mirror: the process beside a sweep that keeps MLflow and the partial heatmap up to date.
+
+    python -m sweeps.mirror outputs/reports/<study>/study.json --uri URI [--partial-report]
+
+It runs until its standard input is closed, then syncs once more and exits with 0, or with 1 if MLflow is
+not up to date. It writes to no terminal: what goes wrong becomes a line of outputs/logs/mirror.log and is
+tried again. It only reads run directories, at a low priority, so nothing in it can stop or slow training.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from reports.manifest import MANIFEST_FILE, read
+from sweeps.record import stamp
+from sweeps.states import State, observe
+from sweeps.track import Tracker
+
+SYNC_SECONDS = 5.0
+REPORT_SECONDS = 30.0
+REST_FACTOR = 10
+"""After a round it rests this many times as long as the round took, so that it stays cheap for any study."""
+LONGEST_REST = 60.0
+NICENESS = 10
+PARTIAL_FILES = ("table.csv", "figure.png")
+
+
+class PartialReport:
+    """The report of the runs that are finished so far, renewed when there are more of them.
+
+    build: writes PARTIAL_FILES into the report folder.
+    """
+
+    def __init__(
+        self, folder: Path, build: Callable[[Path], object], clock: Callable[[], float] = time.monotonic
+    ):
+        self._folder = folder
+        self._build = build
+        self._clock = clock
+        self._finished = 0
+        self._built_at = float("-inf")
+        self._own: list[str] = []
+
+    def refresh(self) -> None:
+        """Build if runs finished since, but not too often."""
+        if self._clock() - self._built_at >= REPORT_SECONDS:
+            self._build_if_more()
+
+    def close(self) -> None:
+        """Build once more where the newest files are this process's and lack a run.
+
+        The sweep's own report, complete and maybe built during this one, is left as it is.
+        """
+        if any(mine and mine == now for mine, now in zip(self._own, self._stamps(), strict=False)):
+            self._build_if_more()
+
+    def _build_if_more(self) -> None:
+        finished = self._count_finished()
+        if finished != self._finished:
+            self._built_at = self._clock()
+            self._finished = finished
+            self._build(self._folder)
+            self._own = self._stamps()
+
+    def _stamps(self) -> list[str]:
+        return [stamp(self._folder / name) for name in PARTIAL_FILES]
+
+    def _count_finished(self) -> int:
+        manifest = read(self._folder)
+        runs = {planned.run: planned.evaluations for _, _, planned in manifest.planned()}
+        states = (observe(manifest.runs_folder, run, evaluations).state for run, evaluations in runs.items())
+        return sum(state == State.DONE for state in states)
+
+
+def follow(
+    sync: Callable[[], list[str]],
+    report: PartialReport | None,
+    ended: threading.Event,
+    warn: Callable[[str], None],
+) -> bool:
+    """Sync and report until `ended` is set, and then once more; whether the last sync succeeded.
+
+    sync: brings MLflow up to date; returns a line for everything that it could not mirror.
+    """
+    warned: set[str] = set()
+
+    def try_to(do: Callable[[], list[str] | None]) -> bool:
+        try:
+            problems = do() or []
+        except Exception as error:
+            problems = [f"{type(error).__name__}: {error}"]
+        for problem in problems:
+            if problem not in warned:
+                warn(problem)
+        warned.update(problems)
+        return not problems
+
+    while True:
+        begin = time.monotonic()
+        is_last = ended.is_set()
+        if report is not None:
+            try_to(report.close if is_last else report.refresh)
+        is_current = try_to(sync)
+        if is_last:
+            return is_current
+        ended.wait(min(LONGEST_REST, max(SYNC_SECONDS, REST_FACTOR * (time.monotonic() - begin))))
+
+
+def build_partial(folder: Path) -> None:
+    from reports.build import build
+
+    build(folder, partial=True)
+
+
+def main() -> int:
+    arguments = _arguments()
+    folder = arguments.manifest.resolve().parent
+    _step_back(folder.parent.parent / "logs" / "mirror.log")
+    ended = threading.Event()
+    threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
+    tracker = Tracker(folder / MANIFEST_FILE, arguments.uri)
+    report = PartialReport(folder, build_partial) if arguments.partial_report else None
+    return 0 if follow(lambda: tracker.sync().problems, report, ended, _warn) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sweeps.mirror", description=__doc__)
+    parser.add_argument("manifest", type=Path, help="outputs/reports/<study>/study.json")
+    parser.add_argument("--uri", required=True, help="MLflow store or server")
+    parser.add_argument("--partial-report", action="store_true", help="renew the heatmap while runs finish")
+    return parser.parse_args()
+
+
+def _wait_for_end(ended: threading.Event) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdin.buffer.read()
+    ended.set()
+
+
+def _step_back(log: Path) -> None:
+    """Give way to training, leave Ctrl-C to the parent, and keep off its terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    if os.getsid(0) == os.getpid():
+        # Linux shares the processor between sessions first: the niceness of a session of its own counts.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _warn(problem: str) -> None:
+    line = " ".join(problem.split())
+    with contextlib.suppress(OSError):
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
