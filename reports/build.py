@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -16,7 +17,7 @@ from reports import figures, tables
 from reports.captions import caption_lines
 from reports.claims import Verdict, decide, own_evidence, parse_claims
 from reports.collect import read_runs, tabulate
-from reports.manifest import Manifest, read
+from reports.manifest import NOTEBOOK_FILE, Manifest, read
 from reports.statistics import Agreement, agreement
 
 
@@ -35,11 +36,15 @@ class Report:
     def folder(self) -> Path:
         return self.manifest.folder
 
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The lines of the table that are cells; the index is the row number in the table."""
+        return self.table[self.table["kind"] == "cell"]
+
     @cached_property
     def agreement(self) -> Agreement | None:
         """Rank agreement with the paper; None where too few cells have both numbers."""
-        cells = self.table[self.table["kind"] == "cell"]
-        return agreement(cells["mean"].tolist(), cells["paper"].tolist())
+        return agreement(self.cells["mean"].tolist(), self.cells["paper"].tolist())
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -47,6 +52,30 @@ class Report:
 
     def figure(self) -> Figure:
         return figures.draw(self.manifest, self.table, self.agreement)
+
+    def best(self, n: int) -> list[int]:
+        """Rows of the `n` cells with the largest means, the largest first; unfinished cells come last."""
+        return self.cells["mean"].sort_values(ascending=False, kind="stable").index[:n].tolist()
+
+    def runs_of(self, row: int) -> list[str]:
+        """The run ids of a row of the table."""
+        return self.table["runs"][row].split()
+
+    def by_seed(self, row: int) -> dict[int, float]:
+        """Seed to value of a row of the table, for the seeds that have one."""
+        runs = self.runs[(self.runs["row"] == row) & self.runs["value"].notna()]
+        return dict(zip(runs["seed"].tolist(), runs["value"].tolist(), strict=True))
+
+    def label_of(self, row: int) -> str:
+        """A row of the table in words, such as "Crop, Color"."""
+        line = self.table.iloc[row]
+        if line["kind"] == "reference":
+            return self.manifest.references[row - len(self.cells)].label
+        return ", ".join(self.manifest.label(line[axis.key]) for axis in self.manifest.axes)
+
+    def name_of(self, run: str) -> str:
+        """The row in words to which a run belongs first."""
+        return self.label_of(int(self.runs.loc[self.runs["run"] == run, "row"].iloc[0]))
 
 
 def load(folder: Path) -> Report:
@@ -74,4 +103,11 @@ def build(report_dir: Path, partial: bool = False) -> Report:
     write_atomically(folder / "table.md", tables.markdown(frame, caption))
     write_atomically(folder / "table.tex", tables.latex(frame, caption))
     write_json(folder / "claims.json", [verdict.as_dict() for verdict in report.verdicts])
+
+    from reports.notebook import write_notebook
+    from reports.page import page
+
+    notebook = write_notebook(folder)
+    write_atomically(folder / NOTEBOOK_FILE, nbformat.writes(notebook) + "\n")
+    write_atomically(folder / "report.html", page(notebook, report.manifest))
     return report

@@ -29,7 +29,7 @@ class ReferenceLine:
     def text(self) -> str:
         if not self.interval.n:
             return f"{self.label}: {_one_line(self.state)}"
-        return f"{self.label}: {number_with_interval(self.interval)}"
+        return f"{self.label} {number_with_interval(self.interval)}"
 
 
 def _one_line(state: str) -> str:
@@ -66,14 +66,15 @@ def caption_lines(manifest: Manifest, table: pd.DataFrame, agreement: Agreement 
     lines = [f"Number in a cell: {manifest.metric_label}. {seeds_sentence(manifest, cells)}"]
     references = reference_lines(manifest, table)
     if references:
-        marked = "Marked on the colour bar: " if manifest.study.report.get("kind") == "heatmap" else ""
+        marked = "On the colour bar: " if manifest.study.report.get("kind") == "heatmap" else ""
         lines.append(marked + "; ".join(reference.text for reference in references) + ".")
     if coverage := coverage_sentence(cells):
         lines.append(coverage)
     if agreement:
         lines.append(agreement_sentence(agreement))
     if manifest.study.paper and manifest.study.paper.what:
-        lines.append(f"The paper: {manifest.study.paper.what}.")
+        recomputed = " Averages are those of the cells shown." if manifest.study.report.get("average") else ""
+        lines.append(f"The paper: {manifest.study.paper.what}.{recomputed}")
     if manifest.overrides:
         lines.append("Changed on the command line: " + ", ".join(manifest.overrides) + ".")
     return lines

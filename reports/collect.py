@@ -5,14 +5,14 @@ of a run directory is read once, as JSON, so that ten thousand runs take seconds
 or damaged makes a run unfinished; it never stops the report.
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from core import lease
+from core.attempts import last_line
+from core.lease import holder
 from core.rundir import RunDirectory, read_json
 from reports.manifest import Manifest, PlannedRun, plain
 from reports.statistics import summarize
@@ -85,26 +85,12 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
 
 def _unfinished(directory: RunDirectory, trained: bool) -> tuple[str, str, str]:
     """(state, cause, message) of a run that lacks its result or an evaluation."""
-    if lease.holder(directory.lease_file) is not None:
+    if holder(directory.lease_file) is not None:
         return "running", "", ""
-    last = _last_attempt(directory.attempts_file)
+    last = last_line(directory.attempts_file)
     if last.get("outcome") == "failed":
-        return "failed", last.get("cause") or "unknown", last.get("message") or ""
+        return "failed", last.get("cause", ""), last.get("message", "")
     return ("trained" if trained else "pending"), "", ""
-
-
-def _last_attempt(path: Path) -> dict[str, Any]:
-    """The last whole line of attempts.jsonl; a crash can leave half a line anywhere in it."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return {}
-    for line in reversed(lines):
-        try:
-            return json.loads(line)
-        except ValueError:
-            continue
-    return {}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

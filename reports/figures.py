@@ -5,18 +5,17 @@ same bytes. Text from a study is never read as TeX. To add a report kind: a func
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from core.errors import InvalidValue, unknown_name
-from reports.heatmap import check_heatmap, draw_heatmap
+from core.errors import unknown_name
+from reports.heatmap import draw_heatmap
 from reports.manifest import Manifest
 from reports.statistics import Agreement
-from reports.tablefigure import check_table, draw_table
+from reports.tablefigure import draw_table
 
 STYLE: Any = {
     "svg.hashsalt": "reports",
@@ -37,21 +36,6 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, Kind] = {"heatmap": draw_heatmap, "table": draw_table}
-
-_CHECKS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Sequence[Any]]], None]] = {
-    "heatmap": check_heatmap,
-    "table": check_table,
-}
-
-
-def check_report(study: Mapping[str, Any]) -> None:
-    """Validate a study's `report`, as in its YAML, against its `axes` {key: values}. Raises: UserError."""
-    report = study["report"]
-    if not isinstance(report, Mapping) or "kind" not in report:
-        raise InvalidValue("report", report, "a mapping with kind: " + ", ".join(KINDS))
-    if report["kind"] not in KINDS:
-        raise unknown_name("report.kind", str(report["kind"]), KINDS)
-    _CHECKS[report["kind"]](report, study["axes"])
 
 
 def draw(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None = None) -> Figure:

@@ -5,7 +5,7 @@ hatched and says why. Both grids have a colour scale of their own, with its rang
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isnan, nan
 from typing import Any
 
@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from core.errors import InvalidValue, unknown_name
+from core.errors import unknown_name
 from reports.captions import caption_lines, reference_lines, word_of
 from reports.manifest import Axis, Manifest, plain
 from reports.statistics import OVER_SEEDS, Agreement
@@ -29,17 +29,6 @@ MOST_PRINTED_CELLS = 400
 _CELL_INCHES = (0.62, 0.50)
 _AVERAGE_GAP = 0.25
 _BAR_INCHES = 0.14
-
-
-def check_heatmap(report: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
-    """Raises: UserError unless rows and columns are the study's two axes."""
-    for place in ("rows", "columns"):
-        if report.get(place) not in axes:
-            raise unknown_name(f"axis in report.{place}", str(report.get(place)), axes)
-    shown = {report["rows"], report["columns"]}
-    left_out = [key for key, values in axes.items() if key not in shown and len(values) > 1]
-    if left_out or len(shown) < 2:
-        raise InvalidValue("report.kind", "heatmap", "shows two axes, as rows and columns; use kind table")
 
 
 def draw_heatmap(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> Figure:
@@ -100,15 +89,15 @@ class _Canvas:
 
     def __init__(self, n_rows: int, n_columns: int, n_panels: int, caption: list[str]):
         self._grid = n_columns * _CELL_INCHES[0] + _AVERAGE_GAP, n_rows * _CELL_INCHES[1]
-        self._left, self._between, top, self._bottom = 1.05, 1.75, 1.35, 0.75
+        self._left, self._between, top, self._bottom = 1.05, 1.75, 1.25, 0.62
         self._panel = self._grid[0] + self._between
         width = self._left + n_panels * self._panel - self._between + 0.95
         wrapped = [part for line in caption for part in textwrap.wrap(line, int(width * 13.5))]
-        self._bottom += 0.17 * len(wrapped) + 0.1
+        self._bottom += 0.17 * len(wrapped) + 0.12
         self._size = width, top + self._grid[1] + self._bottom
         self.figure = Figure(figsize=self._size, facecolor="white")
         for number, line in enumerate(wrapped):
-            y = self._bottom - 0.72 - 0.17 * number
+            y = self._bottom - 0.66 - 0.17 * number
             self.figure.text(0.2 / width, y / self._size[1], line, fontsize=8, color="#222222", va="top")
 
     def title(self, title: str, setting: str) -> None:
@@ -151,18 +140,20 @@ def _draw_grid(
     for (row, column), line in grid.lines.items():
         value = grid.values_RC[row, column]
         if isnan(value):
-            _draw_missing(axes, column, row, word_of(line) if show_seeds else "not\nprinted", printed)
+            failed = show_seeds and line["state"] == "failed"
+            word = word_of(line) if show_seeds else "not\nprinted"
+            _draw_missing(axes, column, row, word, printed, "#8f1d1d" if failed else "#333333")
         elif printed:
             _print(axes, column, row, value, norm, _small_text(line) if show_seeds else "")
     ticks = [column + 0.5 for column in range(n_columns)]
     names = [manifest.label(value) for value in grid.columns]
     if average:
-        x = n_columns + _AVERAGE_GAP * 1.0 / _CELL_INCHES[0]
+        x = n_columns + _AVERAGE_GAP / _CELL_INCHES[0]
         means = grid.values_RC.mean(axis=1)
         axes.pcolormesh([x, x + 1], np.arange(n_rows + 1), np.ma.masked_invalid(means)[:, None], **style)
         for row, mean in enumerate(means):
             if isnan(mean):
-                _draw_missing(axes, x, row, "row not\ncomplete", printed)
+                _draw_missing(axes, x, row, "row not\ncomplete", printed, "#333333")
             elif printed:
                 _print(axes, x, row, mean, norm, "")
         ticks.append(x + 0.5)
@@ -189,14 +180,14 @@ def _print(axes: Axes, x: float, y: float, value: float, norm: Normalize, small:
         axes.text(x + 0.5, y + 0.77, small, ha="center", va="center", color=colour, fontsize=6.5)
 
 
-def _draw_missing(axes: Axes, x: float, y: float, word: str, printed: bool) -> None:
+def _draw_missing(axes: Axes, x: float, y: float, word: str, printed: bool, colour: str) -> None:
     axes.add_patch(
         Rectangle((x, y), 1, 1, facecolor="#ececec", edgecolor="#bdbdbd", hatch="////", linewidth=0)
     )
     axes.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="white", linewidth=1))
     if printed:
         box = {"facecolor": "#ececec", "edgecolor": "none", "pad": 0.8}
-        axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7, color="#7a1010", bbox=box)
+        axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7, color=colour, bbox=box)
 
 
 def _small_text(line: Mapping[str, Any]) -> str:

@@ -4,14 +4,15 @@ All intervals are two-sided at 95%. A standard deviation over seeds uses ddof=1.
 from a global random state: the same numbers give the same intervals.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import isnan, nan, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
+
+Numbers = Sequence[float] | np.ndarray
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -64,18 +65,24 @@ def wilson(percent: float, n: int) -> tuple[float, float]:
     return 100 * max(0.0, min(low, p)), 100 * min(1.0, max(high, p))
 
 
-def student(values: ArrayLike) -> tuple[float, float]:
+def student(values: Numbers) -> tuple[float, float]:
     """Student's t interval of the mean of at least two values."""
     half = _t_quantile(np.size(values) - 1) * standard_error(values)
     mean = float(np.mean(values))
     return mean - half, mean + half
 
 
-def standard_error(values: ArrayLike) -> float:
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval:
+    """Mean of first - second over the seeds that both have (seed to value), with its t interval."""
+    differences = [first[seed] - second[seed] for seed in first if seed in second]
+    return summarize(differences, test_pictures=None)
+
+
+def standard_error(values: Numbers) -> float:
     return float(np.std(values, ddof=1)) / sqrt(np.size(values))
 
 
-def p_greater(values: ArrayLike) -> float:
+def p_greater(values: Numbers) -> float:
     """One-sided p value of Student's t test that the mean of at least two values is above zero."""
     mean, error = float(np.mean(values)), standard_error(values)
     if error == 0:
@@ -83,7 +90,7 @@ def p_greater(values: ArrayLike) -> float:
     return float(stats.t.sf(mean / error, np.size(values) - 1))
 
 
-def holm(p_values: ArrayLike) -> list[float]:
+def holm(p_values: Numbers) -> list[float]:
     """p values corrected for their number (Holm 1979), in the order given."""
     order = np.argsort(p_values)
     corrected = np.empty(np.size(p_values))
@@ -110,7 +117,7 @@ class Agreement:
     resamples: int
 
 
-def agreement(own: ArrayLike, paper: ArrayLike) -> Agreement | None:
+def agreement(own: Numbers, paper: Numbers) -> Agreement | None:
     """Rank agreement over the cells that both have (NaN elsewhere); None for fewer than four of them."""
     both = np.array([own, paper], dtype=float)
     both = both[:, ~np.isnan(both).any(axis=0)]

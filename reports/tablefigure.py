@@ -1,10 +1,10 @@
 """Report kind `table`: the cells as a printed table, the paper's numbers in a column of their own."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reports.captions import caption_lines
 from reports.manifest import Manifest
@@ -14,10 +14,6 @@ from reports.tables import printed
 MOST_LINES = 60
 _LINE_INCHES = 0.26
 _LETTER_INCHES = 0.085
-
-
-def check_table(report: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
-    """Every study can be shown as a table."""
 
 
 def draw_table(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> Figure:
@@ -53,7 +49,5 @@ def draw_table(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | N
     return figure
 
 
-def _rule(left: float, right: float, y: float, weight: float) -> Any:
-    from matplotlib.lines import Line2D
-
+def _rule(left: float, right: float, y: float, weight: float) -> Line2D:
     return Line2D([left, right], [y, y], color="black", linewidth=weight)
