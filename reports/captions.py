@@ -60,21 +60,21 @@ def word_of(line: Mapping[Any, Any]) -> str:
     return _WORDS.get(line["state"], line["state"])
 
 
-def caption_lines(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> list[str]:
-    """The caption of a study's figure, one sentence or two per line."""
+def caption_lines(
+    manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None, mark: str = ""
+) -> list[str]:
+    """What stands under a figure or table, one sentence or two per line; `mark`: how references are shown."""
     cells = table[table["kind"] == "cell"]
-    lines = [f"Number in a cell: {manifest.metric_label}. {seeds_sentence(manifest, cells)}"]
+    lines = [f"Numbers: {manifest.metric_label}. {seeds_sentence(manifest, cells)}"]
     references = reference_lines(manifest, table)
     if references:
-        marked = "On the colour bar: " if manifest.study.report.get("kind") == "heatmap" else ""
-        lines.append(marked + "; ".join(reference.text for reference in references) + ".")
+        lines.append(f"Beside the grid{mark}: " + "; ".join(reference.text for reference in references) + ".")
     if coverage := coverage_sentence(cells):
         lines.append(coverage)
     if agreement:
         lines.append(agreement_sentence(agreement))
     if manifest.study.paper and manifest.study.paper.what:
-        recomputed = " Averages are those of the cells shown." if manifest.study.report.get("average") else ""
-        lines.append(f"The paper: {manifest.study.paper.what}.{recomputed}")
+        lines.append(f"The paper: {manifest.study.paper.what}.")
     if manifest.overrides:
         lines.append("Changed on the command line: " + ", ".join(manifest.overrides) + ".")
     return lines
@@ -85,13 +85,13 @@ def seeds_sentence(manifest: Manifest, cells: pd.DataFrame) -> str:
     asked = len(manifest.seeds)
     seeds = "1 seed" if asked == 1 else f"{asked} seeds"
     if (cells["interval"] == OVER_SEEDS).any():
-        return f"{seeds}; ± is half the 95% interval of Student's t over the seeds."
+        return f"{seeds}; 95% intervals are Student's t over the seeds."
     sampled = cells[cells["interval"] == TEST_SAMPLE]
     if len(sampled):
         widest = ((sampled["high"] - sampled["low"]) / 2).max()
         return (
-            f"{seeds}; the 95% interval of the test sample alone (Wilson) is at most ±{widest:.1f}, "
-            "chance of training not included."
+            f"{seeds}; 95% intervals are of the test sample alone (Wilson), at most ±{widest:.1f}: "
+            "the chance of training again is not in them."
         )
     return f"{seeds}."
 

@@ -24,11 +24,13 @@ from reports.manifest import Axis, Manifest, plain
 from reports.statistics import OVER_SEEDS, Agreement
 
 COLOURS = colormaps["viridis"]
-MOST_PRINTED_CELLS = 400
 
 _CELL_INCHES = (0.62, 0.50)
-_AVERAGE_GAP = 0.25
-_BAR_INCHES = 0.14
+_LARGEST_GRID_INCHES = (10.0, 8.0)
+_MOST_PRINTED = 16  # Of more rows or columns, cells become too small for their numbers.
+_MOST_TICKS = 40
+_AVERAGE_GAP = 0.4  # in widths of a cell
+_LONG_NAME = 9
 
 
 def draw_heatmap(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> Figure:
@@ -40,8 +42,16 @@ def draw_heatmap(manifest: Manifest, table: pd.DataFrame, agreement: Agreement |
     average = bool(manifest.study.report.get("average"))
     panels = [own, paper] if np.isfinite(paper.values_RC).any() else [own]
 
-    lines = caption_lines(manifest, table, agreement)
-    canvas = _Canvas(len(rows.values), len(columns.values) + average, len(panels), lines)
+    lines = caption_lines(manifest, table, agreement, mark=" (marked on the colour bar)")
+    if (cells["interval"] == OVER_SEEDS).any():
+        lines[0] += " ± is half of one."
+    if average:
+        lines.append("Average is the mean of a row's cells as shown.")
+    names = (
+        [manifest.label(value) for value in rows.values],
+        [manifest.label(value) for value in columns.values],
+    )
+    canvas = _Canvas(names, average, len(panels), lines)
     references = reference_lines(manifest, table)
     for number, grid in enumerate(panels):
         marks = [reference.interval.mean for reference in references if grid is own and reference.interval.n]
@@ -85,19 +95,27 @@ class _Grid:
 
 
 class _Canvas:
-    """A figure laid out in inches, so that cells keep their size whatever the grid's."""
+    """A figure laid out in inches, so that cells and text keep their sizes whatever the grid's."""
 
-    def __init__(self, n_rows: int, n_columns: int, n_panels: int, caption: list[str]):
-        self._grid = n_columns * _CELL_INCHES[0] + _AVERAGE_GAP, n_rows * _CELL_INCHES[1]
-        self._left, self._between, top, self._bottom = 1.05, 1.75, 1.25, 0.62
-        self._panel = self._grid[0] + self._between
-        width = self._left + n_panels * self._panel - self._between + 0.95
+    def __init__(self, names: tuple[list[str], list[str]], average: bool, n_panels: int, caption: list[str]):
+        rows, columns = names
+        n_columns = len(columns) + (1 + _AVERAGE_GAP if average else 0)
+        self._grid = tuple(
+            min(n * inches, largest)
+            for n, inches, largest in zip(
+                (n_columns, len(rows)), _CELL_INCHES, _LARGEST_GRID_INCHES, strict=True
+            )
+        )
+        self._left = 0.6 + 0.075 * max(map(len, rows))
+        self._panel = self._grid[0] + self._left + 0.75
+        width = max(n_panels * self._panel + 0.1, 7.5)
         wrapped = [part for line in caption for part in textwrap.wrap(line, int(width * 13.5))]
-        self._bottom += 0.17 * len(wrapped) + 0.12
-        self._size = width, top + self._grid[1] + self._bottom
+        below_grid = 0.72 + 0.04 * max((len(name) for name in columns if len(name) > _LONG_NAME), default=0)
+        self._bottom = below_grid + 0.17 * len(wrapped)
+        self._size = width, 1.25 + self._grid[1] + self._bottom
         self.figure = Figure(figsize=self._size, facecolor="white")
         for number, line in enumerate(wrapped):
-            y = self._bottom - 0.66 - 0.17 * number
+            y = self._bottom - below_grid + 0.06 - 0.17 * number
             self.figure.text(0.2 / width, y / self._size[1], line, fontsize=8, color="#222222", va="top")
 
     def title(self, title: str, setting: str) -> None:
@@ -109,7 +127,7 @@ class _Canvas:
         return self._add(self._left + number * self._panel, self._grid[0])
 
     def bar(self, number: int) -> Axes:
-        return self._add(self._left + number * self._panel + self._grid[0] + 0.25, _BAR_INCHES)
+        return self._add(self._left + number * self._panel + self._grid[0] + 0.25, 0.14)
 
     def _add(self, x: float, width: float) -> Axes:
         total = self._size
@@ -133,36 +151,49 @@ def _draw_grid(
 ) -> None:
     n_rows, n_columns = grid.values_RC.shape
     norm = _norm(limits)
-    printed = n_rows * n_columns <= MOST_PRINTED_CELLS
+    printed = max(n_rows, n_columns) <= _MOST_PRINTED
+    axes.set_facecolor("white" if printed else "#d8d8d8")
     masked = np.ma.masked_invalid(grid.values_RC)
-    style: dict[str, Any] = {"cmap": COLOURS, "norm": norm, "edgecolors": "white", "linewidth": 1.0}
+    style: dict[str, Any] = {
+        "cmap": COLOURS,
+        "norm": norm,
+        "edgecolors": "white",
+        "linewidth": 1.0 if printed else 0,
+    }
     axes.pcolormesh(np.arange(n_columns + 1), np.arange(n_rows + 1), masked, **style)
     for (row, column), line in grid.lines.items():
         value = grid.values_RC[row, column]
+        if not printed:
+            continue
         if isnan(value):
             failed = show_seeds and line["state"] == "failed"
             word = word_of(line) if show_seeds else "not\nprinted"
-            _draw_missing(axes, column, row, word, printed, "#8f1d1d" if failed else "#333333")
-        elif printed:
+            _draw_missing(axes, column, row, word, "#8f1d1d" if failed else "#333333")
+        else:
             _print(axes, column, row, value, norm, _small_text(line) if show_seeds else "")
-    ticks = [column + 0.5 for column in range(n_columns)]
-    names = [manifest.label(value) for value in grid.columns]
+    every = max(1, n_columns // _MOST_TICKS)
+    ticks = [column + 0.5 for column in range(0, n_columns, every)]
+    names = [manifest.label(value) for value in grid.columns[::every]]
     if average:
-        x = n_columns + _AVERAGE_GAP / _CELL_INCHES[0]
+        x = n_columns + _AVERAGE_GAP
+        axes.add_patch(Rectangle((n_columns, 0), _AVERAGE_GAP, n_rows, color="white", linewidth=0))
         means = grid.values_RC.mean(axis=1)
         axes.pcolormesh([x, x + 1], np.arange(n_rows + 1), np.ma.masked_invalid(means)[:, None], **style)
         for row, mean in enumerate(means):
-            if isnan(mean):
-                _draw_missing(axes, x, row, "row not\ncomplete", printed, "#333333")
+            if isnan(mean) and printed:
+                _draw_missing(axes, x, row, "row not\ncomplete", "#333333")
             elif printed:
                 _print(axes, x, row, mean, norm, "")
         ticks.append(x + 0.5)
         names.append("Average")
-    axes.set_xlim(0, n_columns + (1 + _AVERAGE_GAP / _CELL_INCHES[0] if average else 0))
+    axes.set_xlim(0, n_columns + (1 + _AVERAGE_GAP if average else 0))
     axes.set_ylim(n_rows, 0)
-    long_names = max(map(len, names)) > 9
-    axes.set_xticks(ticks, names, rotation=30 if long_names else 0, ha="right" if long_names else "center")
-    axes.set_yticks(np.arange(n_rows) + 0.5, [manifest.label(value) for value in grid.rows])
+    is_long = max(map(len, names)) > _LONG_NAME
+    axes.set_xticks(ticks, names, rotation=30 if is_long else 0, ha="right" if is_long else "center")
+    every = max(1, n_rows // _MOST_TICKS)
+    axes.set_yticks(
+        np.arange(0, n_rows, every) + 0.5, [manifest.label(value) for value in grid.rows[::every]]
+    )
     axes.tick_params(length=0, pad=5)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -180,14 +211,13 @@ def _print(axes: Axes, x: float, y: float, value: float, norm: Normalize, small:
         axes.text(x + 0.5, y + 0.77, small, ha="center", va="center", color=colour, fontsize=6.5)
 
 
-def _draw_missing(axes: Axes, x: float, y: float, word: str, printed: bool, colour: str) -> None:
+def _draw_missing(axes: Axes, x: float, y: float, word: str, colour: str) -> None:
     axes.add_patch(
         Rectangle((x, y), 1, 1, facecolor="#ececec", edgecolor="#bdbdbd", hatch="////", linewidth=0)
     )
     axes.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="white", linewidth=1))
-    if printed:
-        box = {"facecolor": "#ececec", "edgecolor": "none", "pad": 0.8}
-        axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7, color=colour, bbox=box)
+    box = {"facecolor": "#ececec", "edgecolor": "none", "pad": 0.8}
+    axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7, color=colour, bbox=box)
 
 
 def _small_text(line: Mapping[str, Any]) -> str:

@@ -75,4 +75,4 @@ def _latex_text(text: str) -> str:
 
 def _markdown_text(text: str) -> str:
     flat = html.escape(str(text).replace("\n", " "), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", flat)
+    return re.sub(r"([\\`*_|~]|^[#+-]|\](?=[(\[:]))", r"\\\1", flat)
