@@ -45,7 +45,12 @@ class Attempt:
         self._write(event="end", **asdict(outcome))
 
     def _write(self, **values: Any) -> None:
-        event = {"event": values.pop("event"), "attempt": self._number, **values, "time": round(time.time(), 3)}
+        event = {
+            "event": values.pop("event"),
+            "attempt": self._number,
+            **values,
+            "time": round(time.time(), 3),
+        }
         with open(self._path, "a+b") as file:
             # A half line left by a crash is closed first, so that it spoils no other.
             start = b"\n" if file.tell() and _last_byte(self._path) != b"\n" else b""

@@ -6,7 +6,8 @@ unless `MACHINE_KEYS` in core/identity.py lists it.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -61,7 +62,8 @@ class AugmentConfig:
         tuple[TransformName, ...], _help("applied first, with the same parameters on both branches (Fig. 5)")
     ] = ()
     transforms: Annotated[
-        tuple[TransformName, ...], _help("applied in this order; a name given twice counts once (Fig. 5, diagonal)")
+        tuple[TransformName, ...],
+        _help("applied in this order; a name given twice counts once (Fig. 5, diagonal)"),
     ] = ("crop", "color", "blur")
     branches: Annotated[Literal["one", "both"], _help("views that `transforms` change (Fig. 5: one)")] = "both"
     crop_area: Annotated[_Range, _help("area of a crop as a share of the picture")] = (0.08, 1.0)
@@ -70,8 +72,14 @@ class AugmentConfig:
     color_strength: Annotated[float, _help("s: jitter of 0.8s, 0.8s, 0.8s, 0.2s", ge=0, le=2.5)] = 1.0
     color_p: Annotated[float, _help("probability of the colour jitter", ge=0, le=1)] = 0.8
     gray_p: Annotated[float, _help("probability of grey after the jitter", ge=0, le=1)] = 0.2
-    cutout_area: Annotated[_Range, _help("area of the erased square as a share of the picture")] = (0.02, 0.33)
-    noise_std: Annotated[_Range, _help("standard deviation of the Gaussian noise, pixels in 0 to 1")] = (0.0, 0.2)
+    cutout_area: Annotated[_Range, _help("area of the erased square as a share of the picture")] = (
+        0.02,
+        0.33,
+    )
+    noise_std: Annotated[_Range, _help("standard deviation of the Gaussian noise, pixels in 0 to 1")] = (
+        0.0,
+        0.2,
+    )
     blur_sigma: Annotated[_Range, _help("sigma of the blur in pixels, at 224-pixel views")] = (0.1, 2.0)
     blur_p: Annotated[float, _help("probability of the blur", ge=0, le=1)] = 0.5
 
@@ -136,7 +144,7 @@ class TrainConfig:
     objective: Annotated[Literal["contrastive", "supervised"], _help("what is learned")] = "contrastive"
     epochs: Annotated[int, _help("passes over the training pictures; 0: the untrained encoder", ge=0)] = 100
     batch_size: Annotated[int, _help("pictures per step, over all processes", ge=2)] = 4096
-    warmup_epochs: Annotated[float, _help("linear warm-up, then cosine decay to 0", ge=0)] = 10.0
+    warmup_epochs: Annotated[float, _help("linear warm-up, at most all epochs; then cosine decay to 0", ge=0)] = 10.0
     precision: Annotated[Literal["fp32", "bf16"], _help("arithmetic of the encoder")] = "fp32"
 
 
@@ -169,20 +177,12 @@ class RunConfig:
         if self.data.stored_size < self.data.image_size:
             allowed = f"at least data.image_size ({self.data.image_size})"
             raise _invalid("data.stored_size", self.data.stored_size, allowed)
-        if 0 < self.train.epochs < self.train.warmup_epochs:
-            allowed = f"at most train.epochs ({self.train.epochs})"
-            raise _invalid("train.warmup_epochs", self.train.warmup_epochs, allowed)
         return self
 
     def without_effect(self) -> set[str]:
         """The keys that change nothing in this run, because of what other keys say."""
         named = {*self.augment.shared, *self.augment.transforms}
-        keys = {
-            key
-            for transform, its_keys in _KEYS_OF_TRANSFORM.items()
-            if transform not in named
-            for key in its_keys
-        }
+        keys = {key for transform, its_keys in _KEYS_OF_TRANSFORM.items() if transform not in named for key in its_keys}
         if self.train.objective == "supervised":
             keys |= {"head.kind", "head.out_dim", "head.hidden_dim", "head.batch_norm"}
             keys |= {"loss.name", "loss.temperature", "augment.branches"}
@@ -270,6 +270,15 @@ def run_config(tree: Mapping[str, Any]) -> RunConfig:
     return parse(RunConfig, tree)
 
 
+def key_names(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the typed config `kind`."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield from key_names(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
 def known_keys(kind: type = RunConfig) -> dict[str, Any]:
     """Every dotted key of `kind` with its default."""
     return dict(flatten(as_dict(kind())))
@@ -286,7 +295,7 @@ def _explain(kind: type, error: ValidationError, prefix: str) -> UserError:
     first = error.errors()[0]
     key = prefix + ".".join(str(part) for part in first["loc"])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return unknown_name("key", key, [prefix + known for known in known_keys(kind)])
+        return unknown_name("key", key, key_names(kind, prefix))
     if first["type"] == "invalid":
         return InvalidValue(**first["ctx"])
     return InvalidValue(key, first["input"], first["msg"][0].lower() + first["msg"][1:])

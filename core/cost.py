@@ -103,9 +103,7 @@ def _stem(encoder: EncoderConfig) -> tuple[_Convolution, bool]:
 def _blocks(encoder: EncoderConfig) -> Iterator[tuple[list[_Convolution], _Convolution | None]]:
     """The convolutions on the main path of each block, and the one on its shortcut."""
     inputs = stage_channels(encoder)[0]
-    for stage, (channels, blocks) in enumerate(
-        zip(stage_channels(encoder), BLOCKS[encoder.depth], strict=True)
-    ):
+    for stage, (channels, blocks) in enumerate(zip(stage_channels(encoder), BLOCKS[encoder.depth], strict=True)):
         outputs = channels * expansion(encoder)
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1

@@ -61,9 +61,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     return Encoder(config)
 
 
-def _stage(
-    block: type[BasicBlock | Bottleneck], inputs: int, channels: int, blocks: int, stride: int
-) -> nn.Sequential:
+def _stage(block: type[BasicBlock | Bottleneck], inputs: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
     outputs = channels * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:

@@ -21,10 +21,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a misspelt `name`, offering the nearest of the `known` names."""
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if nearest:
-        hint = f"did you mean '{nearest[0]}'?"
-    else:
-        hint = "allowed: " + ", ".join(known)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else "allowed: " + ", ".join(known)
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 

@@ -90,9 +90,7 @@ def extract_features(
         with torch.no_grad():
             for x_NCHW in pictures.batches(torch.arange(len(pictures)).split(batch_size)):
                 view_NCHW = plain_view(x_NCHW.to(device), image_size)
-                features.append(
-                    encoder(view_NCHW.contiguous(memory_format=torch.channels_last)).float().cpu()
-                )
+                features.append(encoder(view_NCHW.contiguous(memory_format=torch.channels_last)).float().cpu())
     finally:
         for module, training in modes.items():
             module.training = training

@@ -26,9 +26,7 @@ def build_head(config: HeadConfig, feature_dim: int) -> Head:
     if config.kind == "none":
         return Head(out_dim=feature_dim)
     if config.kind == "linear":
-        return Head(
-            *_layer(feature_dim, config.out_dim, config.batch_norm, last=True), out_dim=config.out_dim
-        )
+        return Head(*_layer(feature_dim, config.out_dim, config.batch_norm, last=True), out_dim=config.out_dim)
     hidden_dim = config.hidden_dim or feature_dim
     return Head(
         *_layer(feature_dim, hidden_dim, config.batch_norm, last=False),

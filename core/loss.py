@@ -12,9 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 
-def nt_xent(
-    z1_ND: torch.Tensor, z2_ND: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor, int]:
+def nt_xent(z1_ND: torch.Tensor, z2_ND: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor, int]:
     """The loss over the global batch, its contrastive accuracy in percent, and the negatives per anchor.
 
     Row i of `z1_ND` and of `z2_ND` are the two views of one picture. Similarities are cosines over the

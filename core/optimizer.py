@@ -60,9 +60,7 @@ class LARS(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, trust: float = 0.001):
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "adapt": True}
-        )
+        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "adapt": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -9,7 +9,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,7 +100,7 @@ class Training:
         self.pictures = data.load(config.data, "train")
         torch.manual_seed(config.seed)
         model = Model(config, len(self.pictures.classes))
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last).to(self.device)
         self.optimizer = build_optimizer(config.optimizer, [self.model])
         self.augmenter = Augmenter(config.augment, config.data.image_size)
         self.steps_per_epoch = len(self.pictures) // config.train.batch_size
@@ -159,7 +159,7 @@ class Training:
         lr = learning_rate(
             step * samples,
             self.total_steps * samples,
-            round(config.train.warmup_epochs * self.steps_per_epoch) * samples,
+            round(min(config.train.warmup_epochs, config.train.epochs) * self.steps_per_epoch) * samples,
             scaled_lr(config.optimizer, samples),
         )
         for group in self.optimizer.param_groups:

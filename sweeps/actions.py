@@ -8,8 +8,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from core import data
-from core.config import EVALUATIONS, RunConfig, known_keys, parse, unflatten
-from core.config import DataConfig
+from core.config import EVALUATIONS, DataConfig, RunConfig, known_keys, parse, unflatten
 from core.rundir import write_json
 from sweeps import costs, status, sweep
 from sweeps.grid import Grid, expand, manifest
@@ -27,7 +26,10 @@ def list_studies(folders: list[Path]) -> int:
 
 def list_keys() -> int:
     """Print every key of a run and of its evaluations, with its default (the paper's) and help."""
-    for kind, prefix in [(RunConfig, ""), *((config, f"evaluate.{name}.") for name, config in EVALUATIONS.items())]:
+    for kind, prefix in [
+        (RunConfig, ""),
+        *((config, f"evaluate.{name}.") for name, config in EVALUATIONS.items()),
+    ]:
         schema = TypeAdapter(kind).json_schema()
         for key, default in known_keys(kind).items():
             print(f"{prefix + key:32} {default!s:24} {_help_of(schema, key)}")

@@ -70,5 +70,6 @@ def check_disk(grid: Grid, plan: Plan) -> None:
     needed, free = grid_disk_bytes(grid, plan), shutil.disk_usage(output).free
     if needed > free:
         raise UserError(
-            f"output_dir={output}: the disk has {free / 1e6:,.0f} MB free and the study needs about {needed / 1e6:,.0f} MB"
+            f"output_dir={output}: the study needs about {needed / 1e6:,.0f} MB and the disk has "
+            f"{free / 1e6:,.0f} MB free"
         )

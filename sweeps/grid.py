@@ -163,11 +163,7 @@ def _evaluations(request: Request) -> dict[str, dict[str, Any]]:
     }
 
 
-def _runs(
-    flat: dict[str, Any], request: Request, evaluations: dict[str, dict[str, Any]]
-) -> tuple[PlannedRun, ...]:
-    if flat["train.epochs"] < flat["train.warmup_epochs"] and "train.warmup_epochs" not in request.overrides:
-        flat["train.warmup_epochs"] = flat["train.epochs"]  # short trainings only warm up
+def _runs(flat: dict[str, Any], request: Request, evaluations: dict[str, dict[str, Any]]) -> tuple[PlannedRun, ...]:
     planned = []
     for seed in request.seeds:
         config = run_config(unflatten({**flat, "seed": seed}))
@@ -252,14 +248,22 @@ def manifest(grid: Grid) -> dict[str, Any]:
             "claims": study.claims,
             "paper": paper,
         },
-        "scale": {"name": request.scale.name, "is_paper": request.scale.is_paper, "mapped": list(grid.mapped)},
+        "scale": {
+            "name": request.scale.name,
+            "is_paper": request.scale.is_paper,
+            "mapped": list(grid.mapped),
+        },
         "data": {"name": first.data.name, "image_size": first.data.image_size},
         "overrides": list(request.changes),
         "seeds": list(request.seeds),
         "axes": [{"key": key, "values": values} for key, values in request.axes.items()],
         "cells": [{"values": cell.values, "paper": cell.paper, "runs": _run_records(cell)} for cell in grid.cells],
         "references": [
-            {"name": cell.reference, "label": study.references[cell.reference].label, "runs": _run_records(cell)}
+            {
+                "name": cell.reference,
+                "label": study.references[cell.reference].label,
+                "runs": _run_records(cell),
+            }
             for cell in grid.references
         ],
         "runs_dir": str(Path("..", "..", "runs")),

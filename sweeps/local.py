@@ -112,7 +112,8 @@ class LocalLauncher:
         process = self._processes.get(number)
         if process is None or process.poll() is not None:
             process = self._processes[number] = self._spawn()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         request = {
             "run": run.id,
             "runs_dir": str(self._runs),

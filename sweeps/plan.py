@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from core.config import RunConfig
 from core.cost import multiply_adds, parameters
 from core.errors import Cause
-from core.config import RunConfig
 from sweeps.grid import Grid, PlannedRun
 from sweeps.states import RunState, State
 
@@ -35,7 +35,13 @@ class Plan:
 
 def plan(runs: Iterable[PlannedRun], states: Mapping[str, RunState]) -> Plan:
     """Sort the runs by what is to be done with each."""
-    groups: dict[str, list[PlannedRun]] = {"train": [], "evaluate": [], "done": [], "running": [], "hopeless": []}
+    groups: dict[str, list[PlannedRun]] = {
+        "train": [],
+        "evaluate": [],
+        "done": [],
+        "running": [],
+        "hopeless": [],
+    }
     for run in runs:
         groups[_group(states[run.id])].append(run)
     return Plan(**{name: tuple(group) for name, group in groups.items()})

@@ -91,7 +91,11 @@ class Display:
         self._first_work: float | None = None
         self._started = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), console=console
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            console=console,
         )
         self._task = self._bar.add_task(tally.grid.request.study.name, total=tally.total, completed=tally.done)
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from core.config import EVALUATIONS, RunConfig, known_keys, parse
+from core.config import EVALUATIONS, RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
 from sweeps.study import Scale, Study, check_study
 
@@ -172,6 +172,9 @@ def _request(name: str, sweep: list[str], run: list[Override], folders: Sequence
 
 def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
     """The overrides of the sweep (groups and settings), and those of runs and evaluations."""
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"{argument}: write key=value, such as study={argument}")
     try:
         overrides = OverridesParser.create().parse_overrides(list(arguments))
     except HydraException as error:
@@ -179,6 +182,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
     run_keys = [*known_keys(RunConfig), *_evaluation_keys()]
     sections = {key.split(".")[0] for key in run_keys if "." in key} | {"seed"}
     sweep_keys = [*GROUPS, "action", "seeds", "output_dir", "tracking.enabled", "tracking.uri", "seed"]
+    sweep_keys += [key for kind in LAUNCHERS.values() for key in key_names(kind, "launcher.")]
     sweep, run = [], []
     for override in overrides:
         key = override.get_key_element()
@@ -191,7 +195,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
             if key not in run_keys and key.rsplit(".", 1)[0] not in run_keys:
                 raise unknown_name("key", key, run_keys)
             run.append(override)
-        elif key in sweep_keys or section == "launcher":
+        elif key in sweep_keys:
             sweep.append(override)
         else:
             raise unknown_name("key", key, [*sweep_keys, *run_keys])

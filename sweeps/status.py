@@ -8,10 +8,9 @@ from rich.table import Table
 from core.rundir import RunDirectory
 from sweeps.grid import Grid
 from sweeps.plan import work
-from sweeps.progress import duration, fraction, step_text
+from sweeps.progress import Tally, duration, fraction, step_text
 from sweeps.states import RunState, State
 from sweeps.tail import last_lines, last_step
-from sweeps.progress import Tally
 
 LOG_LINES = 5
 

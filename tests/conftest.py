@@ -1,7 +1,11 @@
 """Shared pieces: a run so small that it trains in a second, and its data decoded once per session."""
 
+import os
 from pathlib import Path
 from typing import Any
+
+# Before torch is imported: tests share the cores with the processes that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

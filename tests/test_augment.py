@@ -107,9 +107,7 @@ def test_order_of_the_transformations_counts():
     assert not torch.allclose(*views, atol=0.01)
 
 
-@pytest.mark.parametrize(
-    "transforms", [*((name,) for name in TRANSFORMS), TRANSFORMS, ("crop", "color", "blur")]
-)
+@pytest.mark.parametrize("transforms", [*((name,) for name in TRANSFORMS), TRANSFORMS, ("crop", "color", "blur")])
 @pytest.mark.parametrize("shared", [(), ("crop",)])
 @pytest.mark.parametrize("stored", [32, 40])
 def test_a_rank_makes_its_part_of_the_global_batch(transforms, shared, stored):

@@ -19,9 +19,7 @@ OPERATIONS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adj
 
 def pictures(count: int, size: int) -> Tensor:
     """Random uint8 pictures, with flat, black, white and grey ones, where hue and contrast have corners."""
-    x_NCHW = torch.randint(
-        0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator(0, "pictures")
-    )
+    x_NCHW = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator(0, "pictures"))
     x_NCHW[0] = 0
     x_NCHW[1] = 255
     x_NCHW[2] = x_NCHW[2, :1]
@@ -50,9 +48,7 @@ def test_crop_and_flip(stored: int, size: int, channels_last: bool):
     parameters = crop.draw(48, generator(0, "crop"))
     x_NCHW = pictures(48, stored)
     expected = []
-    for x_CHW, box, flip in zip(
-        x_NCHW, crop.boxes(parameters, stored, stored), parameters["flip_N"], strict=True
-    ):
+    for x_CHW, box, flip in zip(x_NCHW, crop.boxes(parameters, stored, stored), parameters["flip_N"], strict=True):
         y_CHW = F.resized_crop(as_float(x_CHW), *box.tolist(), [size, size], antialias=True)
         expected.append(F.horizontal_flip(y_CHW) if flip else y_CHW)
     if channels_last:
@@ -85,9 +81,7 @@ def test_each_jitter_alone(number: int, strength: float):
     drawn = Color(AugmentConfig(color_strength=strength), 32).draw(24, generator(2, "color"))["amount_N4"]
     neutral[:, number] = drawn[:, number]
     x_NCHW = as_float(pictures(24, 32))
-    expected = torch.stack(
-        [OPERATIONS[number](x, row[number].item()) for x, row in zip(x_NCHW, neutral, strict=True)]
-    )
+    expected = torch.stack([OPERATIONS[number](x, row[number].item()) for x, row in zip(x_NCHW, neutral, strict=True)])
     actual = Color(AugmentConfig(), 32).apply(x_NCHW.clone(), color_parameters(24, amount_N4=neutral))
     assert difference(actual, expected) < TOLERANCE
 
@@ -101,10 +95,7 @@ def test_every_order_of_the_jitter():
         for number in order:
             x_CHW = OPERATIONS[number](x_CHW, amounts[number])
         expected.append(x_CHW)
-    assert (
-        difference(Color(AugmentConfig(), 16).apply(x_NCHW.clone(), parameters), torch.stack(expected))
-        < TOLERANCE
-    )
+    assert difference(Color(AugmentConfig(), 16).apply(x_NCHW.clone(), parameters), torch.stack(expected)) < TOLERANCE
 
 
 def test_jitter_and_gray_only_where_drawn():

@@ -45,6 +45,6 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
             return (Path.touch, (tmp_path / "pwned",))
 
     torch.save({"step": Evil()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match="Weights only load failed"):
         checkpoint.load(tmp_path / "checkpoint.pt")
     assert not (tmp_path / "pwned").exists()

@@ -10,9 +10,7 @@ from core.config import KnnConfig
 from core.knn import knn_scores
 
 
-def _problem(
-    train: int, test: int, classes: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _problem(train: int, test: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     labels_N = torch.randint(classes, (train,), generator=generator)
     return torch.randn(train, 5, generator=generator), labels_N, torch.randn(test, 5, generator=generator)

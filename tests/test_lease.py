@@ -37,10 +37,19 @@ def test_a_released_lease_is_free(tmp_path: Path):
     assert Lease.acquire(tmp_path / "lease.json") is not None
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from core.lease import Lease
+lease = Lease.acquire(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
 def test_the_lease_of_a_killed_process_is_taken_over(tmp_path: Path):
     path = tmp_path / "lease.json"
-    code = f"from pathlib import Path; from core.lease import Lease; import time; Lease.acquire(Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     assert Lease.acquire(path) is None

@@ -62,9 +62,7 @@ def test_lbfgs_copes_with_dead_and_duplicate_features():
     plain = fit_linear(features_ND, labels_N, _CLASSES, config, seed=0).logits(features_ND)
     dead_ND = torch.full((len(features_ND), 1), 0.3)
     classifier = fit_linear(torch.cat([features_ND, dead_ND], 1), labels_N, _CLASSES, config, seed=0)
-    torch.testing.assert_close(
-        classifier.logits(torch.cat([features_ND, dead_ND], 1)), plain, atol=1e-3, rtol=1e-3
-    )
+    torch.testing.assert_close(classifier.logits(torch.cat([features_ND, dead_ND], 1)), plain, atol=1e-3, rtol=1e-3)
     twice = _accuracy(torch.cat([features_ND, features_ND], 1), labels_N, config)
     assert twice == pytest.approx(_accuracy(features_ND, labels_N, config), abs=1)
 
@@ -90,9 +88,7 @@ def test_lbfgs_says_when_there_is_no_optimum():
     features_ND = features_ND.repeat(3, 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        classifier = fit_linear(
-            features_ND, labels_N.repeat(3), _CLASSES, LinearConfig(protocol="lbfgs", l2=0), 0
-        )
+        classifier = fit_linear(features_ND, labels_N.repeat(3), _CLASSES, LinearConfig(protocol="lbfgs", l2=0), 0)
     assert classifier.weight_DC.isfinite().all()
     assert topk_accuracy(classifier.logits(features_ND), labels_N.repeat(3))["top1"] == 100
     assert all("did not converge" in str(warning.message) for warning in caught)

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from core import execute as module
+from core.attempts import last_line
+from core.execute import execute
+from core.identity import evaluation_id
+from core.lease import Lease
+from core.rundir import RunDirectory
+from tests.conftest import LINEAR
+
+
+def make(tmp_path: Path, config) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "runs", config)
+
+
+def test_a_run_is_trained_evaluated_and_leaves_its_lease(tmp_path: Path, tiny):
+    directory = make(tmp_path, tiny())
+    assert execute(directory, LINEAR, {}).outcome == "done"
+    (record,) = [json.loads(file.read_text()) for file in directory.evaluations.iterdir()]
+    assert record["kind"] == "linear"
+    assert record["n"] == 40
+    assert 0 <= record["metrics"]["top1"] <= record["metrics"]["top5"] <= 100
+    assert record["environment"]["packages"]["torch"]
+    assert not directory.lease_file.exists()
+
+
+def test_one_more_evaluation_trains_nothing_again(tmp_path: Path, tiny, monkeypatch):
+    directory = make(tmp_path, tiny())
+    execute(directory, {}, {})
+    weights = directory.encoder_file.stat().st_mtime_ns
+
+    def no_training(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "train", no_training)
+    assert execute(directory, {"knn": {"k": 5}}, {}).outcome == "done"
+    assert directory.encoder_file.stat().st_mtime_ns == weights
+    expected = evaluation_id(directory.id, "knn", {"k": 5, "temperature": 0.1})
+    assert directory.evaluation(expected)["metrics"]["top1"] >= 0
+
+
+def test_evaluating_now_or_later_gives_the_same_number(tmp_path: Path, tiny):
+    metrics = []
+    for name, at_once in (("now", True), ("later", False)):
+        directory = make(tmp_path / name, tiny())
+        if not at_once:
+            execute(directory, {}, {})
+        execute(directory, LINEAR, {})
+        metrics.append([json.loads(file.read_text())["metrics"] for file in directory.evaluations.iterdir()])
+    assert metrics[0] == metrics[1]
+
+
+def test_a_run_held_by_a_living_worker_is_left_alone(tmp_path: Path, tiny):
+    directory = make(tmp_path, tiny())
+    lease = Lease.acquire(directory.lease_file)
+    assert execute(directory, LINEAR, {}).outcome == "held"
+    assert not directory.attempts_file.exists()
+    lease.release()
+    assert execute(directory, {}, {}).outcome == "done"
+
+
+def test_machine_keys_come_from_the_machine_that_executes(tmp_path: Path, tiny, data_cache):
+    directory = make(tmp_path, tiny({"data.cache_dir": "/nowhere/at all", "machine.device": "cuda"}))
+    machine = {"data.cache_dir": str(data_cache), "machine.device": "cpu"}
+    assert execute(directory, {}, machine).outcome == "done"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (MemoryError(), "out of memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried 1 byte"),
+            "out of memory",
+        ),
+        (OSError(28, "No space left on device"), "disk full"),
+        (ZeroDivisionError("division by zero"), "code error"),
+    ],
+)
+def test_a_failure_has_a_cause_and_goes_no_further(tmp_path: Path, tiny, monkeypatch, error, cause):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(module, "train", fail)
+    directory = make(tmp_path, tiny())
+    outcome = execute(directory, LINEAR, {})
+    assert (outcome.outcome, outcome.cause) == ("failed", cause)
+    assert last_line(directory.attempts_file)["cause"] == cause
+    assert not directory.lease_file.exists()
+
+
+def test_pictures_other_than_planned_are_bad_data(tmp_path: Path, tiny):
+    directory = make(tmp_path, tiny({"data.fingerprint": "0123456789abcdef"}))
+    assert execute(directory, {}, {}).cause == "bad data"

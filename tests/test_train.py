@@ -1,0 +1,180 @@
+"""Training: it learns, it resumes exactly, and it says why it failed."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from core import checkpoint
+from core.config import as_dict, flatten
+from core.errors import Cause, RunFailed
+from core.journal import read_lines
+from core.rundir import RunDirectory
+from core.train import Stopped, train
+
+VARYING = {"time", "images_per_s", "memory_mb", "seconds"}
+"""What an identical journal may differ in."""
+
+
+def journal_of(directory: RunDirectory) -> list[dict]:
+    return [
+        {key: value for key, value in line.items() if key not in VARYING} for line in read_lines(directory.journal_file)
+    ]
+
+
+def outcome_of(directory: RunDirectory) -> tuple:
+    """Everything that must not depend on how often a run was interrupted."""
+    result = directory.result()
+    assert result is not None
+    return (
+        directory.encoder_file.read_bytes(),
+        directory.head_file.read_bytes(),
+        journal_of(directory),
+        result["metrics"],
+    )
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, tiny) -> RunDirectory:
+    directory = RunDirectory.create(tmp_path / "undisturbed", tiny())
+    train(tiny(), directory)
+    return directory
+
+
+def test_training_lowers_the_loss(tmp_path: Path, tiny):
+    config = tiny({"train.epochs": 12})
+    directory = RunDirectory.create(tmp_path, config)
+    train(config, directory)
+    losses = [line["loss"] for line in journal_of(directory) if line["event"] == "epoch"]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0] - 0.2
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "supervised"])
+def test_a_run_stopped_after_any_step_ends_as_if_undisturbed(tmp_path: Path, tiny, objective: str):
+    config = tiny({"train.objective": objective})
+    whole = RunDirectory.create(tmp_path / "whole", config)
+    train(config, whole)
+    resumed = RunDirectory.create(tmp_path / "resumed", config)
+    stops = 0
+    while resumed.result() is None:
+        steps_left = iter([False, False, True])
+        try:
+            train(config, resumed, lambda steps_left=steps_left: next(steps_left))
+        except Stopped:
+            stops += 1
+    assert stops == 4
+    assert outcome_of(resumed) == outcome_of(whole)
+
+
+def test_a_damaged_checkpoint_costs_steps_but_changes_nothing(tmp_path: Path, tiny, undisturbed: RunDirectory):
+    directory = RunDirectory.create(tmp_path / "damaged", tiny())
+    answers = iter([False] * 12 + [True])
+    with pytest.raises(Stopped):
+        train(tiny(), directory, lambda: next(answers))
+    whole = directory.checkpoint_file.read_bytes()
+    directory.checkpoint_file.write_bytes(whole[: len(whole) // 2])
+    assert checkpoint.load(directory.checkpoint_file)["progress"]["step"] == 10
+    train(tiny(), directory)
+    assert outcome_of(directory) == outcome_of(undisturbed)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from core.config import run_config, unflatten
+from core.execute import execute
+from core.rundir import RunDirectory
+import json
+config = run_config(unflatten(json.loads(sys.argv[2])))
+print("ready", flush=True)
+outcome = execute(RunDirectory.create(sys.argv[1], config), {"linear": {"protocol": "lbfgs"}}, {})
+sys.exit(outcome.outcome != "done")
+"""
+
+
+def start(runs: Path, config) -> subprocess.Popen:
+    arguments = [sys.executable, "-c", TRAIN, str(runs), json.dumps(dict(flatten(as_dict(config))))]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("kills", [4])
+def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path: Path, tiny, kills: int):
+    config = tiny({"train.epochs": 40, "machine.checkpoint_seconds": 0.05})
+    whole = start(tmp_path / "whole", config)
+    begin = time.monotonic()
+    assert whole.wait(120) == 0
+    length = time.monotonic() - begin
+    moments = random.Random(0)
+    killed = 0
+    while killed < kills:
+        process = start(tmp_path / "killed", config)
+        try:
+            process.wait(moments.uniform(0.2, 0.9) * length / kills)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += 1
+    assert start(tmp_path / "killed", config).wait(120) == 0
+    first, second = (
+        RunDirectory(tmp_path / name, next((tmp_path / name).iterdir()).name) for name in ("whole", "killed")
+    )
+    assert outcome_of(second) == outcome_of(first)
+    metrics = [
+        [json.loads(file.read_text())["metrics"] for file in directory.evaluations.iterdir()]
+        for directory in (first, second)
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_the_seed_decides_everything_random(tmp_path: Path, tiny):
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        config = tiny({"seed": seed, "train.epochs": 1})
+        directory = RunDirectory.create(tmp_path / str(number), config)
+        train(config, directory)
+        weights.append(directory.encoder_file.read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_no_epochs_leave_the_encoder_untrained(tmp_path: Path, tiny):
+    config = tiny({"train.epochs": 0})
+    directory = RunDirectory.create(tmp_path, config)
+    encoder = train(config, directory)
+    saved = safetensors.torch.load_file(directory.encoder_file)
+    assert all(torch.equal(saved[name], value) for name, value in encoder.state_dict().items())
+    assert directory.result()["steps"] == 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path: Path, tiny):
+    config = tiny({"optimizer.base_lr": 1e30, "train.warmup_epochs": 0, "head.batch_norm": False})
+    with pytest.raises(RunFailed) as caught:
+        train(config, RunDirectory.create(tmp_path, config))
+    assert caught.value.cause == Cause.DIVERGED
+    assert "step" in str(caught.value)
+
+
+def test_bfloat16_autocast_trains(tmp_path: Path, tiny):
+    config = tiny({"train.precision": "bf16", "train.epochs": 1})
+    directory = RunDirectory.create(tmp_path, config)
+    train(config, directory)
+    assert directory.result()["metrics"]["loss"] > 0
+
+
+def test_checkpoints_hold_no_code_and_load_with_weights_only(tmp_path: Path, tiny):
+    answers = iter([True])
+    directory = RunDirectory.create(tmp_path, tiny())
+    with pytest.raises(Stopped):
+        train(tiny(), directory, lambda: next(answers))
+    state = torch.load(directory.checkpoint_file, weights_only=True)
+    assert state["progress"]["step"] == 1
