@@ -60,9 +60,7 @@ def word_of(line: Mapping[Any, Any]) -> str:
     return _WORDS.get(line["state"], line["state"])
 
 
-def caption_lines(
-    manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None, mark: str = ""
-) -> list[str]:
+def caption_lines(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None, mark: str = "") -> list[str]:
     """What stands under a figure or table, one sentence or two per line; `mark`: how references are shown."""
     cells = table[table["kind"] == "cell"]
     lines = [f"Numbers: {manifest.metric_label}. {seeds_sentence(manifest, cells)}"]

@@ -131,8 +131,7 @@ def decide(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
     measured = [_measure(claim, evidence) for claim in claims]
     p_values = holm([_p_two_sided(measurement) for _, measurement, _ in measured])
     return [
-        _verdict(claim, evidence, *looked_at, p)
-        for claim, looked_at, p in zip(claims, measured, p_values, strict=True)
+        _verdict(claim, evidence, *looked_at, p) for claim, looked_at, p in zip(claims, measured, p_values, strict=True)
     ]
 
 

@@ -56,9 +56,7 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
     """State, metric and circumstances of one run. Percentages in percent, `seconds` of training."""
     result = _read(directory.result_file)
     evaluations = {
-        kind: _read(directory.evaluation_file(evaluation))
-        for kind, evaluation in planned.evaluations.items()
-        if result
+        kind: _read(directory.evaluation_file(evaluation)) for kind, evaluation in planned.evaluations.items() if result
     }
     finished = {"train": result, **{kind: record for kind, record in evaluations.items() if record}}
     source, _, name = metric.partition(".")

@@ -86,9 +86,7 @@ def setting(report: Report) -> HTML:
     if rows:
         blocks.append(_table(["setting", "the paper", f"scale {manifest.scale.name}"], rows).data)
     if manifest.overrides:
-        blocks.append(
-            f"<p>Changed on the command line: <code>{_text(' '.join(manifest.overrides))}</code></p>"
-        )
+        blocks.append(f"<p>Changed on the command line: <code>{_text(' '.join(manifest.overrides))}</code></p>")
     else:
         blocks.append("<p>Nothing was changed on the command line.</p>")
     return HTML("".join(blocks))
@@ -108,9 +106,7 @@ def cells(report: Report) -> HTML:
         own = number_with_interval(interval) if interval.n else word_of(line).replace("\n", " ")
         paper = "" if isnan(line["paper"]) else f"{line['paper']:.1f}"
         kind = interval.kind if interval.n else ""
-        rows.append(
-            [str(number), *names, own, kind, paper, line["states"], *_run_columns(line["runs"], links)]
-        )
+        rows.append([str(number), *names, own, kind, paper, line["states"], *_run_columns(line["runs"], links)])
         states.append(line["state"])
     header = ["line", *([manifest.label(axis.key) for axis in manifest.axes] or ["reference"])]
     header += [manifest.metric_label, "interval covers", "paper", "states", "runs"]
@@ -121,9 +117,7 @@ def cells(report: Report) -> HTML:
         blocks.append(f"<p>The first {_MOST_ROWS} of {len(report.table)} lines; all are in table.csv.</p>")
     if instruction := tracking.instruction(manifest):
         how = "A run is found there by searching for"
-        blocks.append(
-            f"<p>{_text(instruction)} {how} <code>{_text(tracking.search_text('<run id>'))}</code>.</p>"
-        )
+        blocks.append(f"<p>{_text(instruction)} {how} <code>{_text(tracking.search_text('<run id>'))}</code>.</p>")
     return HTML("".join(blocks))
 
 
@@ -183,9 +177,7 @@ def environments(report: Report) -> HTML:
         commit += " with uncommitted changes" if environment.pop("dirty", False) else ""
         versions = [f"python {environment.pop('python', '')}", *(f"{n} {v}" for n, v in packages.items())]
         hardware = [f"{name} {value}" for name, value in environment.items() if value != ""]
-        rows.append(
-            [str(len(runs)), f"{seconds / 3600:.2f}", commit, ", ".join(versions), ", ".join(hardware)]
-        )
+        rows.append([str(len(runs)), f"{seconds / 3600:.2f}", commit, ", ".join(versions), ", ".join(hardware)])
     return _table(["runs", "hours of training", "commit", "versions", "hardware"], rows)
 
 
@@ -234,9 +226,7 @@ def _text(value: Any) -> str:
     return html.escape(str(value), quote=True)
 
 
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], classes: Sequence[str] | None = None
-) -> HTML:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], classes: Sequence[str] | None = None) -> HTML:
     """An HTML table; `classes` are words of our own for each row, such as a state."""
     lines = ["<table><thead><tr>", *(f"<th>{_text(name)}</th>" for name in header), "</tr></thead><tbody>"]
     for number, row in enumerate(rows):

@@ -118,24 +118,25 @@ class Agreement:
 
 
 def agreement(own: Numbers, paper: Numbers) -> Agreement | None:
-    """Rank agreement over the cells that both have (NaN elsewhere); None for fewer than four of them."""
+    """Rank agreement over the cells that both have (NaN elsewhere).
+
+    None for fewer than four of them, or where one side is constant.
+    """
     both = np.array([own, paper], dtype=float)
     both = both[:, ~np.isnan(both).any(axis=0)]
     n = both.shape[1]
     if n < _FEWEST_CELLS:
         return None
-    # A correlation is not defined where one side is constant, also in a resample.
-    samples = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    spearman = _bootstrap(both, samples, _spearman)
-    kendall = _bootstrap(both, samples, _kendall)
-    if isnan(spearman.value) or isnan(kendall.value):
+    if isnan(_spearman(*both)):
         return None
-    return Agreement(spearman, kendall, n, RESAMPLES)
+    samples = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    return Agreement(_bootstrap(both, samples, _spearman), _bootstrap(both, samples, _kendall), n, RESAMPLES)
 
 
 def _bootstrap(
     both: np.ndarray, samples: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float]
 ) -> Correlation:
+    # A resample of few cells can be constant on one side, where no correlation is defined.
     resampled = [statistic(*both[:, index]) for index in samples]
     low, high = np.nanpercentile(resampled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Correlation(statistic(*both), float(low), float(high))

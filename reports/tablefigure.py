@@ -20,9 +20,7 @@ def draw_table(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | N
     """The first lines of the table as a picture, with the booktabs look of table.tex."""
     whole = printed(manifest, table)
     shown = whole.head(MOST_LINES)
-    widths = [
-        _LETTER_INCHES * (3 + max(len(str(text)) for text in (name, *shown[name]))) for name in shown.columns
-    ]
+    widths = [_LETTER_INCHES * (3 + max(len(str(text)) for text in (name, *shown[name]))) for name in shown.columns]
     caption = caption_lines(manifest, table, agreement)
     if len(shown) < len(whole):
         caption.insert(0, f"The first {len(shown)} of {len(whole)} lines; all are in table.csv.")

@@ -21,10 +21,7 @@ def instruction(manifest: Manifest) -> str:
         return ""
     if _is_server(uri):
         return f"MLflow: {uri}, experiment {manifest.study.name}."
-    return (
-        f"mlflow ui --backend-store-uri {uri} shows these runs at {LOCAL_SERVER}, "
-        f"experiment {manifest.study.name}."
-    )
+    return f"mlflow ui --backend-store-uri {uri} shows these runs at {LOCAL_SERVER}, experiment {manifest.study.name}."
 
 
 def search_text(run: str) -> str:

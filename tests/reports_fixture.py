@@ -4,8 +4,10 @@ The tests of the report work on it, so that the truth behind every number is kno
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from core.identity import digest
 ROOT = Path(__file__).parent.parent
 FIRST, SECOND = "augment.transforms.0", "augment.transforms.1"
 NAMES = ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
+GOLDEN = Path(__file__).parent / "golden" / "reports"
 ENVIRONMENT = {
     "commit": "0123456789abcdef0123456789abcdef01234567",
     "dirty": False,
@@ -29,6 +32,7 @@ ENVIRONMENT = {
 }
 
 
+@cache
 def fig5() -> dict[tuple[str, str], float]:
     """The paper's Figure 5 by (1st, 2nd) transformation."""
     block = yaml.safe_load((ROOT / "ablations/paper/simclr.yaml").read_text())["fig5"]
@@ -41,8 +45,34 @@ def fig5() -> dict[tuple[str, str], float]:
     }
 
 
-def fig5_claims() -> list[dict[str, Any]]:
-    return yaml.safe_load((ROOT / "ablations/study/augment_pairs.yaml").read_text())["claims"]
+CLAIMS: list[dict[str, Any]] = [
+    {
+        "id": "pair_beats_single",
+        "sentence": "No single transformation is as good as the best pair.",
+        "section": "3.1",
+        "check": {
+            "form": "difference",
+            "of": {"cells": {"diagonal": False}, "reduce": "max"},
+            "minus": {"cells": {"diagonal": True}, "reduce": "max"},
+        },
+    },
+    {
+        "id": "crop_color_is_best_pair",
+        "sentence": "Cropping with colour distortion is the best pair.",
+        "section": "3.1",
+        "check": {
+            "form": "largest",
+            "cells": {FIRST: ["crop", "color"], SECOND: ["crop", "color"], "diagonal": False},
+            "among": {"diagonal": False},
+        },
+    },
+    {
+        "id": "color_helps_crop_most",
+        "sentence": "Colour distortion helps cropping most.",
+        "section": "3.1",
+        "check": {"form": "largest", "cells": {FIRST: "crop", SECOND: "color"}, "among": {FIRST: "crop"}},
+    },
+]
 
 
 @dataclass
@@ -190,16 +220,10 @@ def write_journal(folder: Path, value: float) -> None:
 
 def write_failure(folder: Path, cause: str, message: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    ended = {"outcome": "failed", "cause": cause, "message": message}
     lines = [
         {"event": "start", "attempt": 1, "host": "node1", "pid": 7, "time": 1700000000.0},
-        {
-            "event": "end",
-            "attempt": 1,
-            "outcome": "failed",
-            "cause": cause,
-            "message": message,
-            "time": 1700000009,
-        },
+        {"event": "end", "attempt": 1, **ended, "time": 1700000009.0},
     ]
     (folder / "attempts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -207,3 +231,12 @@ def write_failure(folder: Path, cause: str, message: str) -> None:
 def _dump(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+def assert_golden(name: str, text: str) -> None:
+    """The text equals the stored one; UPDATE_GOLDEN=1 stores it anew, to be read in the diff."""
+    path = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
