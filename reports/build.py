@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -104,10 +103,11 @@ def build(report_dir: Path, partial: bool = False) -> Report:
     write_atomically(folder / "table.tex", tables.latex(frame, caption))
     write_json(folder / "claims.json", [verdict.as_dict() for verdict in report.verdicts])
 
-    from reports.notebook import write_notebook
+    # Only here, because a partial report is built often while a study runs.
+    from reports.notebook import text, write_notebook
     from reports.page import page
 
     notebook = write_notebook(folder)
-    write_atomically(folder / NOTEBOOK_FILE, nbformat.writes(notebook) + "\n")
+    write_atomically(folder / NOTEBOOK_FILE, text(notebook))
     write_atomically(folder / "report.html", page(notebook, report.manifest))
     return report

@@ -71,7 +71,10 @@ class Verdict:
     run_ids: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values for claims.json, numbers with the digits that mean something."""
+        numbers = {name: getattr(self, name) for name in ("estimate", "low", "high", "p")}
+        short = {name: None if value is None else float(f"{value:.4g}") for name, value in numbers.items()}
+        return {**asdict(self), **short}
 
 
 def check_claims(study: Mapping[str, Any]) -> None:

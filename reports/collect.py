@@ -92,10 +92,12 @@ def _unfinished(directory: RunDirectory, trained: bool) -> tuple[str, str, str]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """A record, or None where it is absent or damaged."""
     try:
-        return read_json(path)
+        record = read_json(path)
     except (OSError, ValueError):
         return None
+    return record if isinstance(record, dict) else None
 
 
 def tabulate(manifest: Manifest, runs: pd.DataFrame) -> pd.DataFrame:

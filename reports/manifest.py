@@ -170,7 +170,10 @@ def read(folder: Path) -> Manifest:
     Raises: UserError if there is none, it is malformed or of a newer schema.
     """
     file = folder / MANIFEST_FILE
-    record = read_json(file)
+    try:
+        record = read_json(file)
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON: {error}") from None
     if record is None:
         notebook = read_json(folder / NOTEBOOK_FILE) or {}
         record = notebook.get("metadata", {}).get("study_manifest")

@@ -72,6 +72,11 @@ def write_notebook(folder: Path) -> nbformat.NotebookNode:
     return execute(source(read_json(folder / MANIFEST_FILE)), folder)
 
 
+def text(notebook: nbformat.NotebookNode) -> str:
+    """The content of the .ipynb file."""
+    return nbformat.writes(notebook) + "\n"
+
+
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run all cells in a fresh kernel with `folder` as its working directory.
 
