@@ -16,55 +16,43 @@ def luma(x_NCHW: Tensor) -> Tensor:
     return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def brightness(x_NCHW: Tensor, factor_N111: Tensor) -> None:
-    """Multiplied by the factor (TensorFlow's adds instead)."""
-    x_NCHW.mul_(factor_N111).clamp_(0, 1)
+def blend(x_NCHW: Tensor, picture_N111: Tensor, gray_N111: Tensor, mean_N111: Tensor) -> None:
+    """In place, shares of the picture, of its grey picture and of that one's mean, clamped.
 
-
-def contrast(x_NCHW: Tensor, factor_N111: Tensor) -> None:
-    """Blended with the mean of the grey picture."""
-    mean_N111 = luma(x_NCHW).mean((2, 3), keepdim=True)
-    x_NCHW.mul_(factor_N111).add_(mean_N111.mul_(1 - factor_N111)).clamp_(0, 1)
-
-
-def saturation(x_NCHW: Tensor, factor_N111: Tensor) -> None:
-    """Blended with the grey picture."""
-    gray_N1HW = luma(x_NCHW).mul_(1 - factor_N111)
-    x_NCHW.mul_(factor_N111).add_(gray_N1HW).clamp_(0, 1)
+    Brightness (the picture times a factor), saturation (blended with the grey picture) and contrast (blended
+    with the mean) are the cases with shares (f, 0, 0), (f, 1 - f, 0) and (f, 0, 1 - f).
+    """
+    y_N1HW = luma(x_NCHW)
+    constant_N111 = y_N1HW.mean((2, 3), keepdim=True).mul_(mean_N111)
+    y_N1HW.mul_(gray_N111).add_(constant_N111)
+    torch.addcmul(y_N1HW, x_NCHW, picture_N111, out=x_NCHW).clamp_(0, 1)
 
 
 def hue(x_NCHW: Tensor, turn_N111: Tensor) -> None:
-    """The hue of HSV turned by a share of the circle.
+    """In place, the hue of HSV turned by a share of the circle.
 
     The largest channel, the smallest and their difference, the chroma, stay, so no way through HSV and
-    back is needed. With the channels scaled to 0..1 by smallest and chroma, the hue is
-    +-(1 - red + green + blue) / 6, positive where green exceeds blue; and a channel is 1 up to 1/6 of the
-    circle from its primary, 0 from 1/3 on, and linear between. Without masks, which are slow on CPU.
+    back is needed. With the channels scaled to 0..1 by smallest and chroma, the hue in sixths of the circle
+    is +-(1 - red + green + blue), positive where green exceeds blue; and a channel is the largest up to one
+    sixth from its primary, the smallest from two sixths on, and linear between. Neither masks nor large
+    temporaries, both of which are slow on CPU.
     """
     red, green, blue = x_NCHW.split(1, 1)
     largest = torch.maximum(torch.maximum(red, green), blue)
     smallest = torch.minimum(torch.minimum(red, green), blue)
-    chroma = largest.sub(smallest)
+    chroma = largest - smallest
     # A grey pixel has no hue; what is divided by the small number there has no effect on it below.
-    at = (green + blue).sub_(red).sub_(smallest).div_(chroma.mul(6).clamp_(min=1e-9)).add_(1 / 6)
-    at = at.copysign_(green - blue).add_(turn_N111)
-    primary_311 = torch.tensor([0.0, 1 / 3, 2 / 3], device=x_NCHW.device)[:, None, None]
-    distance = at - primary_311
-    distance.sub_(distance.round()).abs_()
-    torch.addcmul(smallest.add(chroma, alpha=2), distance, chroma.mul_(-6), out=x_NCHW)
-    torch.minimum(x_NCHW, largest, out=x_NCHW)
-    torch.maximum(x_NCHW, smallest, out=x_NCHW)
+    sixths = (green + blue).sub_(red).sub_(smallest).div_(chroma.clamp(min=1e-9)).add_(1)
+    sixths.copysign_(green - blue).add_(turn_N111 * 6)
+    # The fraction of (hue - primary) is 0 at the primary and 1/2 opposite; 2 more keeps the number positive.
+    minus_primary_311 = x_NCHW.new_tensor([2, 2 - 1 / 3, 2 - 2 / 3])[:, None, None]
+    torch.add(minus_primary_311, sixths, alpha=1 / 6, out=x_NCHW).frac_().sub_(0.5).abs_()
+    torch.addcmul(smallest - chroma, x_NCHW, chroma.mul_(6), out=x_NCHW)
+    torch.clamp(x_NCHW, smallest, largest, out=x_NCHW)
 
 
-def gray(x_NCHW: Tensor, _amount_N111: Tensor) -> None:
-    """The grey picture in all channels."""
-    x_NCHW.copy_(luma(x_NCHW))
-
-
-OPERATIONS = (brightness, contrast, saturation, hue, gray)
-"""Each changes its pictures in place; jitter draws an order of the first four."""
-GRAY = OPERATIONS.index(gray)
-NOTHING = len(OPERATIONS)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""The columns of `amount_N4` and the numbers in `order_N4`, as in torchvision's ColorJitter."""
 
 
 class Color:
@@ -90,26 +78,34 @@ class Color:
         }
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        """At each position the pictures are sorted by operation, so that it works in place on a slice."""
-        jitter_N1, gray_N1 = parameters["jitter_N"][:, None], parameters["gray_N"][:, None]
-        program_N5 = torch.cat(
-            [
-                torch.where(jitter_N1, parameters["order_N4"], NOTHING),
-                torch.where(gray_N1, GRAY, NOTHING),
-            ],
-            1,
-        )
-        amount_N5 = torch.cat([parameters["amount_N4"], torch.zeros_like(jitter_N1)], 1).float()
-        picture_N = torch.arange(len(x_NCHW))  # which picture each row of x_NCHW is
-        for position in range(program_N5.shape[1]):
-            number_N, order_N = program_N5[picture_N, position].sort()
-            picture_N = picture_N[order_N]
-            x_NCHW = x_NCHW.index_select(0, order_N.to(x_NCHW.device))
-            amounts = amount_N5[picture_N, number_N.clamp(max=GRAY)].to(x_NCHW.device)[:, None, None, None]
-            sizes = number_N.bincount(minlength=NOTHING + 1).tolist()
-            for operation, part, amount in zip(
-                OPERATIONS, x_NCHW.split(sizes), amounts.split(sizes), strict=False
-            ):
-                if len(part):
-                    operation(part, amount)
-        return x_NCHW.index_select(0, picture_N.argsort().to(x_NCHW.device))
+        """The three blends of all pictures together, and each picture's hue before, between or after them.
+
+        Pictures are sorted by the place of their hue, those without jitter last, so that every operation
+        works in place on a slice.
+        """
+        order_N4 = parameters["order_N4"]
+        hue_N = torch.where(parameters["jitter_N"], (order_N4 == HUE).int().argmax(1), 4)
+        sorted_N = hue_N.argsort()
+        sizes_5 = hue_N.bincount(minlength=5).tolist()
+        shares_33N111, turn_N111 = self._amounts(order_N4[sorted_N], parameters["amount_N4"][sorted_N])
+        shares_33N111, turn_N111 = shares_33N111.to(x_NCHW.device), turn_N111.to(x_NCHW.device)
+
+        y_NCHW = x_NCHW.index_select(0, sorted_N.to(x_NCHW.device))
+        jittered = len(x_NCHW) - sizes_5[-1]
+        parts = list(zip(y_NCHW.split(sizes_5), turn_N111.split(sizes_5), strict=True))
+        hue(*parts[0])
+        for shares_3N111, part in zip(shares_33N111, parts[1:4], strict=True):
+            blend(y_NCHW[:jittered], *shares_3N111[:, :jittered])
+            hue(*part)
+        torch.index_select(y_NCHW, 0, sorted_N.argsort().to(x_NCHW.device), out=x_NCHW)
+
+        gray = parameters["gray_N"].nonzero()[:, 0].to(x_NCHW.device)
+        return x_NCHW.index_copy_(0, gray, luma(x_NCHW.index_select(0, gray)).expand(-1, 3, -1, -1))
+
+    def _amounts(self, order_N4: Tensor, amount_N4: Tensor) -> tuple[Tensor, Tensor]:
+        """The shares of the three blends in each picture's order (3, 3, N, 1, 1, 1), and the turns of hue."""
+        order_N3 = order_N4[order_N4 != HUE].view(-1, 3)
+        factor_N3 = amount_N4.gather(1, order_N3)
+        rest_N3 = 1 - factor_N3
+        shares_3N3 = torch.stack([factor_N3, rest_N3 * (order_N3 == SATURATION), rest_N3 * (order_N3 == CONTRAST)])
+        return shares_3N3.permute(2, 0, 1).float()[..., None, None, None], amount_N4[:, HUE, None, None, None].float()

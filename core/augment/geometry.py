@@ -65,9 +65,7 @@ class Crop:
         return separable(x_NCHW, rows_NSH, columns_NSW)
 
 
-def resize_weights(
-    start_N: Tensor, length_N: Tensor, size: int, out_size: int, flip_N: Tensor | None = None
-) -> Tensor:
+def resize_weights(start_N: Tensor, length_N: Tensor, size: int, out_size: int, flip_N: Tensor | None = None) -> Tensor:
     """Weights (N, out_size, size) that resize start:start+length of an axis bilinearly with antialias.
 
     Pillow's triangle, as wide as an output pixel where the picture shrinks, cut off at the crop's edge.
