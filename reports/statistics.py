@@ -10,7 +10,7 @@ from functools import cache
 from math import isnan, nan, sqrt
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -87,7 +87,7 @@ def p_greater(values: Numbers) -> float:
     mean, error = float(np.mean(values)), standard_error(values)
     if error == 0:
         return 0.0 if mean > 0 else 1.0
-    return float(stats.t.sf(mean / error, np.size(values) - 1))
+    return float(special.stdtr(np.size(values) - 1, -mean / error))
 
 
 def holm(p_values: Numbers) -> list[float]:
@@ -125,9 +125,7 @@ def agreement(own: Numbers, paper: Numbers) -> Agreement | None:
     both = np.array([own, paper], dtype=float)
     both = both[:, ~np.isnan(both).any(axis=0)]
     n = both.shape[1]
-    if n < _FEWEST_CELLS:
-        return None
-    if isnan(_spearman(*both)):
+    if n < _FEWEST_CELLS or isnan(_spearman(*both)):
         return None
     samples = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
     return Agreement(_bootstrap(both, samples, _spearman), _bootstrap(both, samples, _kendall), n, RESAMPLES)
@@ -143,7 +141,7 @@ def _bootstrap(
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    ranks = stats.rankdata(np.stack([x, y]), axis=1)
+    ranks = np.stack([_ranks(x), _ranks(y)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     spread = sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1]))
     return float(ranks[0] @ ranks[1]) / spread if spread else nan
@@ -158,11 +156,17 @@ def _kendall(x: np.ndarray, y: np.ndarray) -> float:
     return float(x_signs @ y_signs) / spread if spread else nan
 
 
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing the mean of theirs."""
+    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place]
+
+
 @cache
 def _normal_quantile() -> float:
-    return float(stats.norm.ppf((1 + LEVEL) / 2))
+    return float(special.ndtri((1 + LEVEL) / 2))
 
 
 @cache
 def _t_quantile(degrees: int) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))
