@@ -42,6 +42,8 @@ def execute(
     if lease is None:
         return Outcome("held")
     try:
+        if is_done(directory, evaluations):  # by another worker, since this one was told to
+            return Outcome("done")
         record = Attempt.start(directory)
         outcome = _run(directory, evaluations, machine, stop)
         record.end(outcome)
@@ -82,7 +84,7 @@ def _evaluate(
     device = pick_device(config.machine.device)
     evaluator: Evaluator | None = None
     for kind, tree in evaluations.items():
-        settings = parse(EVALUATIONS[kind], tree, prefix=f"evaluate.{kind}.")
+        settings = _settings(kind, tree)
         identity = evaluation_id(directory.id, kind, as_dict(settings))
         if directory.evaluation(identity) is not None:
             continue
@@ -112,6 +114,16 @@ def _evaluate(
                 "environment": describe(device),
             },
         )
+
+
+def is_done(directory: RunDirectory, evaluations: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the run is trained and every evaluation asked for is there."""
+    ids = [evaluation_id(directory.id, kind, as_dict(_settings(kind, tree))) for kind, tree in evaluations.items()]
+    return directory.result_file.exists() and all(directory.evaluation_file(identity).exists() for identity in ids)
+
+
+def _settings(kind: str, tree: Mapping[str, Any]) -> Any:
+    return parse(EVALUATIONS[kind], tree, prefix=f"evaluate.{kind}.")
 
 
 def load_encoder(directory: RunDirectory, config: RunConfig) -> Encoder:

@@ -172,13 +172,7 @@ def _request(name: str, sweep: list[str], run: list[Override], folders: Sequence
 
 def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
     """The overrides of the sweep (groups and settings), and those of runs and evaluations."""
-    for argument in arguments:
-        if "=" not in argument:
-            raise UserError(f"{argument}: write key=value, such as study={argument}")
-    try:
-        overrides = OverridesParser.create().parse_overrides(list(arguments))
-    except HydraException as error:
-        raise UserError(str(error).splitlines()[0]) from None
+    overrides = [_parse(argument) for argument in arguments]
     run_keys = [*known_keys(RunConfig), *_evaluation_keys()]
     sections = {key.split(".")[0] for key in run_keys if "." in key} | {"seed"}
     sweep_keys = [*GROUPS, "action", "seeds", "output_dir", "tracking.enabled", "tracking.uri", "seed"]
@@ -200,6 +194,16 @@ def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
         else:
             raise unknown_name("key", key, [*sweep_keys, *run_keys])
     return sweep, run
+
+
+def _parse(argument: str) -> Override:
+    """One override in Hydra's own grammar."""
+    if "=" not in argument:
+        raise UserError(f"{argument}: write key=value, such as study={argument}")
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        raise UserError(f"{argument}: {str(error).splitlines()[0]}") from None
 
 
 def _evaluation_keys() -> list[str]:

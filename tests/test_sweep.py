@@ -1,0 +1,207 @@
+"""The command line on real processes: run, repeat, interrupt, kill, share, cancel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.journal import read_lines
+from core.lease import read_owner
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
+TWO_CELLS = ["study=augment_pairs", "scale=smoke", "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
+QUICK = [*TWO_CELLS, "tracking.enabled=false"]
+LONG = [*QUICK, "train.epochs=60", "machine.log_steps=1"]
+"""Cells that take seconds, so that something can happen to them."""
+
+
+def call(where: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*RUN, *arguments], cwd=where, capture_output=True, text=True, timeout=240)
+
+
+def begin(where: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([*RUN, *arguments], cwd=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def eventually(look: Callable[[], Any], seconds: float = 120) -> Any:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not seen in {seconds} s")
+
+
+def runs(where: Path) -> list[Path]:
+    folder = where / "outputs" / "runs"
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def training(where: Path) -> Path | None:
+    """A run directory in which training has begun and not ended."""
+    for run in runs(where):
+        journal = run / "journal.jsonl"
+        if journal.exists() and journal.stat().st_size and not (run / "result.json").exists():
+            return run
+    return None
+
+
+def weights(where: Path) -> dict[str, bytes]:
+    return {run.name: (run / "encoder.safetensors").read_bytes() for run in runs(where)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "a folder with 'quotes' and spaces"
+    path.mkdir()
+    return path
+
+
+def test_a_study_runs_reports_and_is_not_repeated(folder: Path):
+    first = call(folder, *TWO_CELLS)
+    assert first.returncode == 0, first.stdout + first.stderr
+    report = folder / "outputs" / "reports" / "augment_pairs"
+    for name in ("table.csv", "table.md", "table.tex", "figure.png", "figure.svg", "claims.json", "report.ipynb"):
+        assert (report / name).stat().st_size > 0, name
+    assert "<html" in (report / "report.html").read_text().lower()
+    assert (folder / "outputs" / "mlflow.db").exists()
+    assert "report.html" in first.stdout.splitlines()[-3]
+    before = {path: path.stat().st_mtime_ns for run in runs(folder) for path in run.rglob("*") if path.is_file()}
+    again = call(folder, *TWO_CELLS)
+    assert again.returncode == 0
+    assert "3 done already, 0 to do" in again.stdout
+    after = {path: path.stat().st_mtime_ns for run in runs(folder) for path in run.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(folder: Path, tmp_path: Path):
+    sweep = begin(folder, *LONG)
+    eventually(lambda: training(folder))
+    sweep.send_signal(signal.SIGINT)
+    output, _ = sweep.communicate(timeout=30)
+    assert sweep.returncode == 130
+    assert "python" in output.splitlines()[-1]
+    assert "study=augment_pairs" in output.splitlines()[-1]
+    outcomes = [
+        line["outcome"] for run in runs(folder) for line in read_lines(run / "attempts.jsonl") if "outcome" in line
+    ]
+    assert "stopped" in outcomes
+    assert not any((run / "lease.json").exists() for run in runs(folder))
+    assert call(folder, *LONG).returncode == 0
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert call(undisturbed, *LONG).returncode == 0
+    assert weights(folder) == weights(undisturbed)
+
+
+def test_a_killed_worker_is_replaced_and_its_run_taken_up_again(folder: Path):
+    sweep = begin(folder, *LONG)
+    victim = eventually(lambda: training(folder))
+    owner = read_owner(victim / "lease.json")
+    assert owner is not None
+    os.kill(owner["pid"], signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, output
+    events = [(line["event"], line.get("cause")) for line in read_lines(victim / "attempts.jsonl")]
+    assert ("end", "killed") in events
+    assert events[-1] == ("end", "")
+    assert all((run / "result.json").exists() for run in runs(folder))
+
+
+def test_two_sweeps_at_once_execute_every_run_once(folder: Path):
+    sweeps = [begin(folder, *LONG) for _ in range(2)]
+    outputs = [sweep.communicate(timeout=200)[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
+    for run in runs(folder):
+        assert [line["event"] for line in read_lines(run / "attempts.jsonl")] == ["start", "end"]
+
+
+def test_cancel_stops_a_sweep_and_status_says_so(folder: Path):
+    sweep = begin(folder, *LONG)
+    eventually(lambda: training(folder))
+    assert "running" in call(folder, *LONG, "action=status").stdout
+    cancelled = call(folder, *LONG, "action=cancel")
+    assert "1 sweep(s) stopped, 0 run(s) still running" in cancelled.stdout
+    assert sweep.wait(timeout=30) == 130
+    assert "0 running" in call(folder, *LONG, "action=status").stdout
+
+
+def test_a_diverged_run_fails_the_others_go_on(folder: Path):
+    settings = [
+        *QUICK,
+        "optimizer.name=sgd",
+        "optimizer.base_lr=1e30",
+        "train.warmup_epochs=0",
+        "head.batch_norm=false",
+    ]
+    first = call(folder, *settings)
+    assert first.returncode == 1, first.stdout + first.stderr
+    assert "diverged" in first.stdout
+    assert "1 of 3 runs done" in first.stdout  # the untrained encoder cannot diverge
+    status = call(folder, *settings, "action=status")
+    assert "2 failed" in status.stdout
+    claims = json.loads((folder / "outputs" / "reports" / "augment_pairs" / "claims.json").read_text())
+    assert isinstance(claims, list)
+    assert call(folder, *settings).returncode == 1
+
+
+def test_the_debug_launcher_runs_in_this_process(folder: Path):
+    done = call(folder, *QUICK, "launcher=debug")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pids = {
+        line["pid"] for run in runs(folder) for line in read_lines(run / "attempts.jsonl") if line["event"] == "start"
+    }
+    assert len(pids) == 1
+
+
+WATCHED = """
+import runpy, sys
+sys.argv = {argv!r}
+try:
+    runpy.run_path({script!r}, run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+print(sorted({{"torch", "mlflow"}} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["study=list"], ["study=augment_pairs", "action=plan"], ["study=augment_pairs", "action=status"]],
+)
+def test_looking_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[str]):
+    code = WATCHED.format(argv=["run.py", *arguments], script=RUN[1])
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    assert not (folder / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["study=augment_pair"], ["unknown study 'augment_pair'", "augment_pairs"]),
+        (["study=augment_pairs", "train.epoch=1"], ["train.epoch", "train.epochs"]),
+        (["study=augment_pairs", "data=image_folder"], ["data.root"]),
+        (["study=augment_pairs", "data=image_folder", "data.root=/nowhere/at all"], ["data.root=/nowhere/at all"]),
+        (["study=augment_pairs", "output_dir=/proc/outputs"], ["output_dir=/proc/outputs"]),
+        (["study=augment_pairs", "augment.transforms.0=[crop,"], ["augment.transforms.0"]),
+        (["--studdy"], ["--studdy", "--help"]),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], words: list[str]):
+    done = call(folder, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert all(word in line for word in words), line
+    assert not (folder / "outputs" / "runs").exists()
