@@ -23,6 +23,28 @@ def pictures(count: int, size: int, channels_last: bool = True) -> Tensor:
     return x_NCHW.contiguous(memory_format=torch.channels_last) if channels_last else x_NCHW
 
 
+GOLDEN = {
+    ("crop",): (0.4839, 0.2505, 0.2490),
+    ("cutout",): (0.4291, 0.2975, 0.1186),
+    ("color",): (0.4624, 0.3257, 0.2743),
+    ("sobel",): (0.6959, 0.3147, 0.0000),
+    ("noise",): (0.4983, 0.2721, 0.0859),
+    ("blur",): (0.4973, 0.2446, 0.0289),
+    ("rotate",): (0.4973, 0.2582, 0.2764),
+    ("crop", "color", "blur"): (0.4586, 0.3177, 0.3191),
+}
+"""Mean and deviation of view 1, and its mean distance from view 2, when they were looked at."""
+
+
+@pytest.mark.parametrize("transforms", GOLDEN, ids="-".join)
+def test_views_are_those_of_the_runs_before(transforms):
+    """A change here changes the meaning of every stored run: raise the schema version if it is wanted."""
+    augmenter = Augmenter(AugmentConfig(transforms=transforms), 16)
+    one, two = augmenter.two_views(pictures(8, 20), augmenter.draw(8, 0, 0)).chunk(2)
+    measured = (one.mean().item(), one.std().item(), (one - two).abs().mean().item())
+    assert measured == pytest.approx(GOLDEN[transforms], abs=2e-4)
+
+
 def test_every_name_of_the_config_is_registered():
     assert set(REGISTERED) == set(TRANSFORMS)
 
