@@ -8,6 +8,7 @@ It needs only its folder and the run directories: a copy of the manifest travels
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )
-        return client.execute()
+        # nbclient takes over SIGINT and SIGTERM of the main thread and does not give them back.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(client.execute, cleanup_kc=True).result()
 
 
 class _ThisInterpreter(KernelSpecManager):
