@@ -5,6 +5,7 @@ show.py escapes it. The kernel is the interpreter that runs this program, whatev
 It needs only its folder and the run directories: a copy of the manifest travels in its metadata.
 """
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -97,7 +98,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
         )
         # nbclient takes over SIGINT and SIGTERM of the main thread and does not give them back.
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(client.execute, cleanup_kc=True).result()
+            return thread.submit(asyncio.run, client.async_execute(cleanup_kc=True)).result()
 
 
 class _ThisInterpreter(KernelSpecManager):
