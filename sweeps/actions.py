@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from core import data
-from core.config import EVALUATIONS, DataConfig, RunConfig, known_keys, parse, unflatten
+from core.config import EVALUATIONS, RunConfig, known_keys
 from core.rundir import write_json
 from sweeps import costs, status, sweep
-from sweeps.grid import Grid, expand, manifest
+from sweeps.grid import Grid, data_config, expand, manifest
 from sweeps.plan import plan
 from sweeps.request import Request, load_study, study_names
 
@@ -39,7 +39,7 @@ def list_keys() -> int:
 def perform(request: Request) -> int:
     """Do what the request asks for; the exit code. Raises: UserError."""
     console = Console(soft_wrap=True)
-    grid = expand(request, data.inspect(_data_config(request)))
+    grid = expand(request, data.inspect(data_config(request)))
     match request.settings.action:
         case "plan":
             plan_ = plan(grid.runs().values(), sweep.look(grid))
@@ -82,14 +82,6 @@ def _track(grid: Grid, console: Console) -> int:
     summary = sync(grid.request.manifest, grid.request.tracking_uri)
     console.print(str(summary))
     return 0
-
-
-def _data_config(request: Request) -> DataConfig:
-    """The data section that all runs of the request share."""
-    layers = {**request.data, **request.scale.base, **request.study.base, **request.overrides}
-    flat = {key: value for key, value in layers.items() if key.startswith("data.")}
-    flat.setdefault("data.cache_dir", str(request.output / "data"))
-    return parse(DataConfig, unflatten(flat).get("data", {}), prefix="data.")
 
 
 def _help_of(schema: dict, key: str) -> str:

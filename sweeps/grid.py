@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from core.config import EVALUATIONS, RunConfig, as_dict, flatten, known_keys, parse, run_config, unflatten
+from core.config import EVALUATIONS, DataConfig, RunConfig, as_dict, flatten, known_keys, parse, run_config, unflatten
 from core.data import DatasetInfo
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import evaluation_id, is_machine_key, run_id_of
@@ -64,6 +64,14 @@ class Grid:
         """The machine-only keys of this request, which replace those that a run directory remembers."""
         run = next(iter(self.runs().values()))
         return {key: value for key, value in flatten(as_dict(run.config)) if is_machine_key(key)}
+
+
+def data_config(request: Request) -> DataConfig:
+    """The data section that all runs of the request share."""
+    layers = {**request.data, **request.scale.base, **request.study.base, **request.overrides}
+    flat = {key: value for key, value in layers.items() if key.startswith("data.")}
+    flat.setdefault("data.cache_dir", str(request.output / "data"))
+    return parse(DataConfig, unflatten(flat).get("data", {}), prefix="data.")
 
 
 def expand(request: Request, info: DatasetInfo) -> Grid:

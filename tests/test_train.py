@@ -1,11 +1,5 @@
 """Training: it learns, it resumes exactly, and it says why it failed."""
 
-import json
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,32 +7,10 @@ import safetensors.torch
 import torch
 
 from core import checkpoint
-from core.config import as_dict, flatten
 from core.errors import Cause, RunFailed
-from core.journal import read_lines
 from core.rundir import RunDirectory
 from core.train import Stopped, train
-
-VARYING = {"time", "images_per_s", "memory_mb", "seconds"}
-"""What an identical journal may differ in."""
-
-
-def journal_of(directory: RunDirectory) -> list[dict]:
-    return [
-        {key: value for key, value in line.items() if key not in VARYING} for line in read_lines(directory.journal_file)
-    ]
-
-
-def outcome_of(directory: RunDirectory) -> tuple:
-    """Everything that must not depend on how often a run was interrupted."""
-    result = directory.result()
-    assert result is not None
-    return (
-        directory.encoder_file.read_bytes(),
-        directory.head_file.read_bytes(),
-        journal_of(directory),
-        result["metrics"],
-    )
+from tests import kill
 
 
 @pytest.fixture
@@ -52,7 +24,7 @@ def test_training_lowers_the_loss(tmp_path: Path, tiny):
     config = tiny({"train.epochs": 12})
     directory = RunDirectory.create(tmp_path, config)
     train(config, directory)
-    losses = [line["loss"] for line in journal_of(directory) if line["event"] == "epoch"]
+    losses = [line["loss"] for line in kill.journal_of(directory) if line["event"] == "epoch"]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.2
 
@@ -71,7 +43,7 @@ def test_a_run_stopped_after_any_step_ends_as_if_undisturbed(tmp_path: Path, tin
         except Stopped:
             stops += 1
     assert stops == 4
-    assert outcome_of(resumed) == outcome_of(whole)
+    assert kill.outcome_of(resumed) == kill.outcome_of(whole)
 
 
 def test_a_damaged_checkpoint_costs_steps_but_changes_nothing(tmp_path: Path, tiny, undisturbed: RunDirectory):
@@ -83,58 +55,14 @@ def test_a_damaged_checkpoint_costs_steps_but_changes_nothing(tmp_path: Path, ti
     directory.checkpoint_file.write_bytes(whole[: len(whole) // 2])
     assert checkpoint.load(directory.checkpoint_file)["progress"]["step"] == 10
     train(tiny(), directory)
-    assert outcome_of(directory) == outcome_of(undisturbed)
+    assert kill.outcome_of(directory) == kill.outcome_of(undisturbed)
 
 
-TRAIN = """
-import sys
-from pathlib import Path
-from core.config import run_config, unflatten
-from core.execute import execute
-from core.rundir import RunDirectory
-import json
-config = run_config(unflatten(json.loads(sys.argv[2])))
-print("ready", flush=True)
-outcome = execute(RunDirectory.create(sys.argv[1], config), {"linear": {"protocol": "lbfgs"}}, {})
-sys.exit(outcome.outcome != "done")
-"""
-
-
-def start(runs: Path, config) -> subprocess.Popen:
-    arguments = [sys.executable, "-c", TRAIN, str(runs), json.dumps(dict(flatten(as_dict(config))))]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-@pytest.mark.parametrize("kills", [4])
-def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path: Path, tiny, kills: int):
+def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path: Path, tiny):
     config = tiny({"train.epochs": 40, "machine.checkpoint_seconds": 0.05})
-    whole = start(tmp_path / "whole", config)
-    begin = time.monotonic()
-    assert whole.wait(120) == 0
-    length = time.monotonic() - begin
-    moments = random.Random(0)
-    killed = 0
-    while killed < kills:
-        process = start(tmp_path / "killed", config)
-        try:
-            process.wait(moments.uniform(0.2, 0.9) * length / kills)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed += 1
-    assert start(tmp_path / "killed", config).wait(120) == 0
-    first, second = (
-        RunDirectory(tmp_path / name, next((tmp_path / name).iterdir()).name) for name in ("whole", "killed")
-    )
-    assert outcome_of(second) == outcome_of(first)
-    metrics = [
-        [json.loads(file.read_text())["metrics"] for file in directory.evaluations.iterdir()]
-        for directory in (first, second)
-    ]
-    assert metrics[0] == metrics[1]
+    whole, killed, moments = kill.campaign(tmp_path, config, kills=4, seed=0)
+    assert len(moments) == 4
+    assert kill.outcome_of(killed) == kill.outcome_of(whole)
 
 
 def test_the_seed_decides_everything_random(tmp_path: Path, tiny):
