@@ -156,6 +156,16 @@ def test_one_view_is_the_first_of_the_two():
     assert torch.equal(augmenter.one_view(x_NCHW, draws), augmenter.two_views(x_NCHW, draws)[:8])
 
 
+@pytest.mark.parametrize("transforms", [TRANSFORMS, ()])
+def test_views_are_exact_inside_the_autocast_of_a_training_step(transforms):
+    augmenter = Augmenter(AugmentConfig(transforms=transforms), 16)
+    draws = augmenter.draw(8, 0, 0)
+    outside = augmenter.two_views(pictures(8, 20), draws)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = augmenter.two_views(pictures(8, 20), draws)
+    assert torch.equal(inside, outside)
+
+
 def test_no_pictures_make_no_views():
     augmenter = Augmenter(AugmentConfig(transforms=TRANSFORMS), 16)
     x_NCHW = pictures(4, 16)

@@ -85,20 +85,23 @@ class Augmenter:
         if len(x_NCHW) != draws.count:
             raise ValueError(f"{len(x_NCHW)} pictures, but draws for {draws.count}")
         count, channels = x_NCHW.shape[:2]
+        device = x_NCHW.device
         shape = (len(views) * count, channels, self.image_size, self.image_size)
-        out_NCHW = torch.empty(shape, device=x_NCHW.device, memory_format=torch.channels_last)
-        chunk = max(1, CHUNK_BYTES[x_NCHW.device.type] // (4 * out_NCHW[0].numel())) if count else 1
-        for start in range(0, count, chunk):
-            stop = min(start + chunk, count)
-            part = draws.slice(start, stop)
-            shared = self._run("shared", x_NCHW[start:stop], part)
-            for number, view in enumerate(views):
-                # A transformation may change the pictures that it is given; the next view needs them as well.
-                last = number == len(views) - 1
-                y_NCHW = self._run(view, shared if last else shared.clone(), part)
-                if y_NCHW.dtype == torch.uint8:
-                    y_NCHW = plain_view(y_NCHW, self.image_size)
-                out_NCHW[number * count + start : number * count + stop] = y_NCHW
+        out_NCHW = torch.empty(shape, device=device, memory_format=torch.channels_last)
+        chunk = max(1, CHUNK_BYTES[device.type] // (4 * channels * self.image_size**2))
+        # An autocast around the training step would turn the crop's matrix products into bfloat16.
+        with torch.autocast(device.type, enabled=False):
+            for start in range(0, count, chunk):
+                stop = min(start + chunk, count)
+                part = draws.slice(start, stop)
+                shared = self._run("shared", x_NCHW[start:stop], part)
+                for number, view in enumerate(views):
+                    # A transformation may change the pictures that it is given; the next view needs them too.
+                    last = number == len(views) - 1
+                    y_NCHW = self._run(view, shared if last else shared.clone(), part)
+                    if y_NCHW.dtype == torch.uint8:
+                        y_NCHW = plain_view(y_NCHW, self.image_size)
+                    out_NCHW[number * count + start : number * count + stop] = y_NCHW
         return out_NCHW
 
     def _run(self, stage: str, x_NCHW: Tensor, draws: Draws) -> Tensor:

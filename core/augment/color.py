@@ -6,7 +6,7 @@ Each operation equals its namesake in torchvision.transforms.v2.functional on fl
 import torch
 from torch import Tensor
 
-from core.augment.draws import Parameters, uniform
+from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
 
 
@@ -99,7 +99,7 @@ class Color:
             hue(*part)
         torch.index_select(y_NCHW, 0, sorted_N.argsort().to(x_NCHW.device), out=x_NCHW)
 
-        gray = parameters["gray_N"].nonzero()[:, 0].to(x_NCHW.device)
+        gray = indices(parameters["gray_N"], x_NCHW)
         return x_NCHW.index_copy_(0, gray, luma(x_NCHW.index_select(0, gray)).expand(-1, 3, -1, -1))
 
     def _amounts(self, order_N4: Tensor, amount_N4: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,6 @@ def per_picture(value_N: Tensor, x_NCHW: Tensor) -> Tensor:
     return value_N.to(device=x_NCHW.device, dtype=x_NCHW.dtype)[:, None, None, None]
 
 
-def where(mask_N: Tensor, x_NCHW: Tensor) -> Tensor:
+def indices(mask_N: Tensor, x_NCHW: Tensor) -> Tensor:
     """The indices of the pictures in a CPU mask, on the device of the pictures."""
     return mask_N.nonzero()[:, 0].to(x_NCHW.device)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.augment.draws import Parameters, per_picture, uniform
+from core.augment.draws import Parameters, indices, per_picture, uniform
 from core.augment.geometry import separable
 from core.config import AugmentConfig
 
@@ -29,7 +29,7 @@ class Blur:
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
         blur_N = parameters["blur_N"]
-        index = blur_N.nonzero()[:, 0].to(x_NCHW.device)
+        index = indices(blur_N, x_NCHW)
         # Below 1e-3 the weights of the neighbours are 0 in any case; the limit keeps the division finite.
         sigma_N1 = parameters["sigma_N"][blur_N, None].clamp(min=1e-3)
         offset_K = torch.arange(-self.radius, self.radius + 1)

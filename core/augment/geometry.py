@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from core.augment.draws import Parameters, uniform, where
+from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
 
 CROP_TRIES = 10
@@ -106,7 +106,7 @@ class Rotate:
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
         for quarters in (1, 2, 3):
-            index = where(parameters["quarters_N"] == quarters, x_NCHW)
+            index = indices(parameters["quarters_N"] == quarters, x_NCHW)
             x_NCHW[index] = x_NCHW[index].rot90(quarters, (2, 3))
         return x_NCHW
 
