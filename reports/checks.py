@@ -19,9 +19,11 @@ from reports.manifest import plain
 Reduction = Literal["max", "mean", "min"]
 Selection = dict[str, Any]
 """Cells by axis value: {axis key: value, list of values or "*"}, and `diagonal: true|false` for studies
-with two axes of the same values (true: both equal). What is not named is not restricted."""
+with two axes of the same values (true: both equal); `not: selection` leaves cells out. What is not named
+is not restricted."""
 
 DIAGONAL = "diagonal"
+NOT = "not"
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,6 @@ class Largest:
         return _difference(own, others, "max", "max")
 
 
-NOT = "not"
-"""Key of a selection that leaves out the cells of another selection."""
-
 FORMS: dict[str, type] = {"difference": Difference, "largest": Largest}
 
 
@@ -146,6 +145,8 @@ def validate_selection(selection: Selection, axes: Mapping[str, Sequence[Any]], 
     """Raises: UserError if a selection names an axis or a value that the study does not have."""
     for key, wanted in selection.items():
         if key == NOT:
+            if not isinstance(wanted, dict):
+                raise InvalidValue(f"{where}.{NOT}", wanted, "a selection of cells to leave out")
             validate_selection(wanted, axes, where)
         elif key == DIAGONAL:
             if not isinstance(wanted, bool):

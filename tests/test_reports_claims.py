@@ -203,6 +203,7 @@ def set_at(path, value):
         (set_at([1, "check", "among"], {"augment.transform.1": "crop"}), "did you mean 'augment.transforms.1'"),
         (set_at([2, "check", "among", FIRST], "crops"), "claims.2.check.*did you mean 'crop'"),
         (set_at([1, "check", "among", "diagonal"], "no"), "diagonal=no: true or false"),
+        (set_at([1, "check", "among", "not"], "crop"), "not=crop: a selection"),
         (set_at([0, "sentense"], "x"), "unknown key 'claims.0.sentense'"),
         (set_at([0, "check", "of", "cell"], {}), "unknown key 'claims.0.check.of.cell'"),
         (set_at([1, "id"], "pair_beats_single"), "claims.1.id=pair_beats_single"),
