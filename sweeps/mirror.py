@@ -37,9 +37,7 @@ class PartialReport:
     build: writes PARTIAL_FILES into the report folder.
     """
 
-    def __init__(
-        self, folder: Path, build: Callable[[Path], object], clock: Callable[[], float] = time.monotonic
-    ):
+    def __init__(self, folder: Path, build: Callable[[Path], object], clock: Callable[[], float] = time.monotonic):
         self._folder = folder
         self._build = build
         self._clock = clock

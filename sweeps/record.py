@@ -28,9 +28,12 @@ REPORT = "report"
 """Stands where a run id does, in the record of the study's report."""
 
 REPORT_FILES = ("figure.png", "table.csv", "table.md", "report.html", "claims.json")
-CURVES = ("loss", "accuracy", "lr", "images_per_s", "memory_mb")
-STEP = "step"
-"""The metric whose value is its own step; what a run logged last is seen from it."""
+CURVES = ("loss", "accuracy", "lr", "images_per_s", "memory_mb", "samples")
+CURVE = "training/"
+"""Before the names of learning curves: MLflow draws them under a heading of their own, and the accuracy of
+the training task is not taken for that of an evaluation."""
+SAMPLES = f"{CURVE}samples"
+"""The metric that tells how far a curve was logged."""
 
 OPTIONAL_TAGS = frozenset({"cause", "message"})
 """Tags that go when they no longer hold."""
@@ -206,15 +209,13 @@ def report_record(manifest: Manifest, states: Mapping[State, int]) -> Record:
     asked_at = _ms((manifest.folder / MANIFEST_FILE).stat().st_mtime)
     written = [_ms(file.stat().st_mtime) for file in artifacts.values()]
     end = None if status in ("RUNNING", "SCHEDULED") else max(written, default=asked_at)
-    return Record(
-        f"report: {study.title or study.name}", status, asked_at, end, tags=tags, artifacts=artifacts
-    )
+    return Record(f"report: {study.title or study.name}", status, asked_at, end, tags=tags, artifacts=artifacts)
 
 
 def describe(manifest: Manifest) -> str:
     """The study in a few lines of Markdown."""
     study = manifest.study
-    lines = [f"**{study.title or study.name}**", study.summary, f"Setting: {manifest.setting}."]
+    lines = [study.title or study.name, study.summary, f"Setting: {manifest.setting}."]
     if manifest.overrides:
         lines.append(f"Changed on the command line: {', '.join(manifest.overrides)}.")
     if study.paper is not None:
@@ -222,17 +223,21 @@ def describe(manifest: Manifest) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def curves(directory: RunDirectory, after: int) -> Iterator[list[Point]]:
-    """The points of each journal line of a step later than `after`; a line's points belong together.
+def curves(directory: RunDirectory, after: float) -> Iterator[list[Point]]:
+    """The points of each journal line with more than `after` samples; a line's points belong together.
 
     A resumed run writes again what was cut from its journal, with the same values for the same steps: no
-    step is given twice as long as `after` is the last one given.
+    step is given twice as long as `after` is the SAMPLES given last. Raises: DamagedRun.
     """
-    for line in read_lines(directory.journal_file):
-        if line["event"] == "step" and line["step"] > after:
-            after = line["step"]
-            values = {key: line[key] for key in CURVES if key in line} | {STEP: after}
-            yield [(key, float(value), _ms(line["time"]), after) for key, value in values.items()]
+    with _damage_named(directory):
+        for line in read_lines(directory.journal_file):
+            if line["event"] == "step" and line["samples"] > after:
+                after = line["samples"]
+                yield [
+                    (CURVE + name, float(line[name]), _ms(line["time"]), line["step"])
+                    for name in CURVES
+                    if name in line
+                ]
 
 
 def safe_name(name: str) -> str:
@@ -260,7 +265,7 @@ def _params(entry: Entry, directory: RunDirectory) -> dict[str, str]:
     params = {key: plain(value) for key, value in flatten(config) if key not in ("schema", "run")}
     # A scale may give a key that is an axis a value of its own: the study's value is what is compared.
     own = {f"{key}.own": params[key] for key, value in axes.items() if params.get(key, value) != value}
-    return {safe_name(key): value[:_MAX_VALUE] for key, value in {**params, **own, **axes}.items()}
+    return {safe_name(key): value[:_MAX_VALUE] for key, value in {**axes, **own, **params, **axes}.items()}
 
 
 def _finals(kind: str, values: Mapping[str, Any], time: int) -> dict[str, tuple[float, int]]:

@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.record import OPTIONAL_TAGS, STEP, Point, Record, stamp
+from sweeps.record import OPTIONAL_TAGS, SAMPLES, Point, Record, stamp
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,11 +36,9 @@ ENVIRONMENT = {
 }
 """Keeps MLflow quiet, at home and brief; what the user has set goes before."""
 
-KIND = "custom_model_development"
-"""Opens MLflow's page for trainings, not the one for language-model applications."""
-
-MIRRORED = "mirrored"
-"""Tag with the record's fingerprint and the stamps of its artifacts, as JSON; written last of all."""
+MIRRORED = "mlflow.mirrored"
+"""Tag with the record's fingerprint and the stamps of its artifacts, as JSON; written last of all. MLflow's pages hide
+tags of such a name."""
 
 # MLflow takes 1000 entries in one call, of which at most 100 are params and 100 are tags.
 _METRICS_PER_CALL = 800
@@ -65,7 +63,7 @@ class Experiment:
     Every method raises what MLflow and its transport raise when they cannot be reached.
     """
 
-    def __init__(self, uri: str, name: str, note: str, page_size: int = 1000):
+    def __init__(self, uri: str, name: str, tags: Mapping[str, str], page_size: int = 1000):
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)
@@ -77,9 +75,9 @@ class Experiment:
             self.id = found.experiment_id
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(self.id)
-        tags = {} if found is None else found.tags
-        for key, value in {"mlflow.note.content": note, "mlflow.experimentKind": KIND}.items():
-            if tags.get(key) != value:
+        present = {} if found is None else found.tags
+        for key, value in tags.items():
+            if present.get(key) != value:
                 self._client.set_experiment_tag(self.id, key, value)
 
     def mirrored(self, study: str) -> dict[str, Mirrored]:
@@ -104,11 +102,11 @@ class Experiment:
         mlflow_id: str | None,
         wanted: Record,
         fingerprint: str,
-        lines: Callable[[int], Iterable[list[Point]]] = lambda after: (),
+        lines: Callable[[float], Iterable[list[Point]]] = lambda after: (),
     ) -> str:
         """Make MLflow show the record; the id of its MLflow run, which is a new one if need be.
 
-        mlflow_id: where the record was written before. lines: the journal's points after a step.
+        mlflow_id: where the record was written before. lines: the journal's points after so many samples.
         Raises: Refused; DamagedRun from `lines`.
         """
         from mlflow.exceptions import MlflowException
@@ -125,7 +123,7 @@ class Experiment:
         mlflow_id: str | None,
         wanted: Record,
         fingerprint: str,
-        lines: Callable[[int], Iterable[list[Point]]],
+        lines: Callable[[float], Iterable[list[Point]]],
     ) -> str:
         run = None if mlflow_id is None else self._client.get_run(mlflow_id)
         if run is not None and _contradicts(run, wanted):
@@ -164,7 +162,7 @@ class Experiment:
         self,
         run: "Run",
         wanted: Record,
-        lines: Callable[[int], Iterable[list[Point]]],
+        lines: Callable[[float], Iterable[list[Point]]],
         tags: dict[str, str],
     ) -> None:
         """Params, metrics and, with the last of them, the tags."""
@@ -177,8 +175,8 @@ class Experiment:
             del params[:_PARAMS_PER_CALL]
         finals = [[(key, *final, 0)] for key, final in wanted.finals.items() if key not in data.metrics]
         metrics: list[Metric] = []
-        # A line is never split: its metric `step` must not be there without the others.
-        for points in chain(finals, lines(round(data.metrics.get(STEP, -1)))):
+        # A line is never split: its SAMPLES must not be there without the others.
+        for points in chain(finals, lines(data.metrics.get(SAMPLES, 0))):
             if len(metrics) + len(points) > _METRICS_PER_CALL:
                 self._client.log_batch(mlflow_id, metrics=metrics)
                 metrics = []

@@ -26,6 +26,7 @@ from sweeps.store import (
     sqlite_file,
     without_password,
 )
+from sweeps.view import experiment_tags
 
 
 class TrackingUnavailable(UserError):
@@ -107,7 +108,7 @@ class Tracker:
     def _sync(self) -> SyncSummary:
         study = self._manifest.study.name
         if self._experiment is None:
-            experiment = Experiment(self._uri, study, record.describe(self._manifest), self._page_size)
+            experiment = Experiment(self._uri, study, experiment_tags(self._manifest), self._page_size)
             self._mirrored = experiment.mirrored(study)
             self._experiment = experiment
         summary = SyncSummary(study)

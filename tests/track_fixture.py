@@ -16,7 +16,7 @@ from core.lease import this_process
 from core.rundir import RunDirectory, write_json
 
 FIRST, SECOND = "augment.transforms.0", "augment.transforms.1"
-BEGIN = 1_800_000_000.0
+BEGIN = 1_750_000_000.0
 STEPS_PER_EPOCH = 10
 ENVIRONMENT = {"commit": "0123456789abcdef", "dirty": False, "hostname": "node1", "device": "cpu"}
 
@@ -90,9 +90,7 @@ class InventedStudy:
             write_json(directory.lease_file, this_process())
         return directory
 
-    def finish(
-        self, first: str, second: str, seed: int = 0, epochs: int = 3, top1: float = 50.0
-    ) -> RunDirectory:
+    def finish(self, first: str, second: str, seed: int = 0, epochs: int = 3, top1: float = 50.0) -> RunDirectory:
         """A run that is done, with its learning curve."""
         directory = self.start(first, second, seed, alive=False)
         steps = epochs * STEPS_PER_EPOCH
@@ -126,9 +124,7 @@ class InventedStudy:
         return {"seed": seed, "run": run, "evaluations": evaluations}
 
 
-def end(
-    directory: RunDirectory, outcome: str, cause: str = "", message: str = "", time: float = BEGIN + 60
-) -> None:
+def end(directory: RunDirectory, outcome: str, cause: str = "", message: str = "", time: float = BEGIN + 60) -> None:
     """The run is no longer executed."""
     event = {
         "event": "end",
@@ -164,3 +160,34 @@ def log_steps(directory: RunDirectory, steps: Sequence[int], late: float = 0.0) 
 def append(file: Path, value: dict[str, Any]) -> None:
     with open(file, "a") as stream:
         stream.write(json.dumps(value) + "\n")
+
+
+def contents(uri: str, experiment: str = "pairs") -> dict[str, dict[str, Any]]:
+    """All that MLflow shows of a study, by run name, apart from its own ids."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    assert len(set(names.values())) == len(runs), "a run is there twice"
+    shown = {}
+    for run in runs:
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.mirrored"}
+        tags["parent"] = names.get(tags.pop("mlflow.parentRunId", ""), "")
+        curves = {
+            key: [
+                (point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, key)
+            ]
+            for key in run.data.metrics
+        }
+        shown[names[run.info.run_id]] = {
+            "status": run.info.status,
+            "times": (run.info.start_time, run.info.end_time),
+            "params": run.data.params,
+            "tags": tags,
+            "curves": curves,
+            "artifacts": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
+        }
+    return shown
