@@ -19,8 +19,8 @@ from reports.manifest import plain
 Reduction = Literal["max", "mean", "min"]
 Selection = dict[str, Any]
 """Cells by axis value: {axis key: value, list of values or "*"}, and `diagonal: true|false` for studies
-with two axes of the same values (true: both equal); `not: selection` leaves cells out. What is not named
-is not restricted."""
+with two axes of the same values (true: both equal); `not: selection` (or several) leaves
+cells out. What is not named is not restricted."""
 
 DIAGONAL = "diagonal"
 NOT = "not"
@@ -89,7 +89,8 @@ class Largest:
     among: Selection
 
     def selections(self) -> list[Selection]:
-        return [self.cells, {**self.among, NOT: self.cells}]
+        others = {**self.among, NOT: [*_as_list(self.among.get(NOT, [])), self.cells]}
+        return [self.cells, others]
 
     def measure(self, cells: Sequence[np.ndarray]) -> Measurement:
         own, others = cells
@@ -109,7 +110,7 @@ def _matches(point: Mapping[str, Any], selection: Selection) -> bool:
         if key == DIAGONAL:
             matches = (len({plain(value) for value in point.values()}) < len(point)) == wanted
         elif key == NOT:
-            matches = not _matches(point, wanted)
+            matches = not any(_matches(point, left_out) for left_out in _as_list(wanted))
         else:
             matches = wanted == "*" or point[key] in _as_list(wanted)
         if not matches:
@@ -145,9 +146,10 @@ def validate_selection(selection: Selection, axes: Mapping[str, Sequence[Any]], 
     """Raises: UserError if a selection names an axis or a value that the study does not have."""
     for key, wanted in selection.items():
         if key == NOT:
-            if not isinstance(wanted, dict):
-                raise InvalidValue(f"{where}.{NOT}", wanted, "a selection of cells to leave out")
-            validate_selection(wanted, axes, where)
+            for left_out in _as_list(wanted):
+                if not isinstance(left_out, dict):
+                    raise InvalidValue(f"{where}.{NOT}", left_out, "a selection of cells to leave out")
+                validate_selection(left_out, axes, where)
         elif key == DIAGONAL:
             if not isinstance(wanted, bool):
                 raise InvalidValue(f"{where}.{DIAGONAL}", wanted, "true or false")

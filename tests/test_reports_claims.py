@@ -142,6 +142,14 @@ def test_margin_is_part_of_the_claim():
     assert verdicts(evidence(paper_values(), exact=True), [claim]) == ["contradicted"]
 
 
+def test_cells_can_be_left_out_of_a_selection():
+    check = {"form": "largest", "cells": {FIRST: "crop", SECOND: "sobel"}, "among": {FIRST: "crop"}}
+    claim = {"id": "a", "sentence": "s", "section": "1", "check": check}
+    assert verdicts(evidence(paper_values(), exact=True), [claim]) == ["contradicted"]
+    check["among"]["not"] = {SECOND: "color"}
+    assert verdicts(evidence(paper_values(), exact=True), [claim]) == ["supported"]
+
+
 def test_mean_and_min_reduce_selections():
     check = {
         "form": "difference",
