@@ -134,10 +134,10 @@ def test_order_of_the_transformations_counts():
 @pytest.mark.parametrize("stored", [32, 40])
 def test_a_rank_makes_its_part_of_the_global_batch(transforms, shared, stored):
     augmenter = Augmenter(AugmentConfig(transforms=transforms, shared=shared), 32)
-    x_NCHW = pictures(150, stored)
-    draws = augmenter.draw(150, 3, 7)
-    whole = augmenter.two_views(x_NCHW, draws).view(2, 150, 3, 32, 32)
-    for start, stop in ((0, 75), (75, 150), (0, 1), (149, 150), (13, 90)):
+    x_NCHW = pictures(300, stored)
+    draws = augmenter.draw(300, 3, 7)
+    whole = augmenter.two_views(x_NCHW, draws).view(2, 300, 3, 32, 32)
+    for start, stop in ((0, 150), (150, 300), (0, 1), (299, 300), (13, 180)):
         part = augmenter.two_views(x_NCHW[start:stop], draws.slice(start, stop))
         assert torch.equal(part.view(2, -1, 3, 32, 32), whole[:, start:stop]), (start, stop)
 

@@ -27,7 +27,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "rotate": Rotate,
 }
 
-CHUNK_BYTES = {"cpu": 3 * 2**19, "cuda": 2**28}
+CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
 """Float pictures worked on at a time: what stays in a core's cache, or a share of a GPU's memory."""
 
 
