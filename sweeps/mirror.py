@@ -27,7 +27,7 @@ REPORT_SECONDS = 30.0
 REST_FACTOR = 10
 """After a round it rests this many times as long as the round took, so that it stays cheap for any study."""
 LONGEST_REST = 60.0
-NICENESS = 10
+NICENESS = 5
 PARTIAL_FILES = ("table.csv", "figure.png")
 
 
