@@ -36,11 +36,20 @@ class LocalLauncher:
     """Executes runs in worker processes until none is left or `stop` is called."""
 
     def __init__(
-        self, runs: Path, machine: Mapping[str, Any], workers: int, retries: int, threads: int, report: Report
+        self,
+        runs: Path,
+        machine: Mapping[str, Any],
+        *,
+        workers: int,
+        threads: int,
+        gpus: Sequence[str],
+        retries: int,
+        report: Report,
     ):
         self._runs = runs
         self._machine = {**machine, "machine.threads": machine["machine.threads"] or threads}
         self._threads = threads
+        self._gpus = gpus
         self._retries = retries
         self._report = report
         self._queue: queue.SimpleQueue[PlannedRun] = queue.SimpleQueue()
@@ -111,7 +120,7 @@ class LocalLauncher:
         RunDirectory.create(self._runs, run.config)
         process = self._processes.get(number)
         if process is None or process.poll() is not None:
-            process = self._processes[number] = self._spawn()
+            process = self._processes[number] = self._spawn(number)
         assert process.stdin is not None
         assert process.stdout is not None
         request = {
@@ -183,12 +192,14 @@ class LocalLauncher:
                 return
             time.sleep(HELD_SECONDS)
 
-    def _spawn(self) -> subprocess.Popen[str]:
+    def _spawn(self, number: int) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(self._threads),
             "MKL_NUM_THREADS": str(self._threads),
         }
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
         return subprocess.Popen(
             [sys.executable, "-m", "sweeps.worker"],
             stdin=subprocess.PIPE,

@@ -21,6 +21,7 @@ from core.attempts import Outcome
 from core.lease import holder, this_process
 from core.rundir import RunDirectory, write_json
 from sweeps.costs import check_disk
+from sweeps.devices import cores, gpus
 from sweeps.grid import Grid, PlannedRun, manifest
 from sweeps.local import LocalLauncher
 from sweeps.plan import Plan, plan
@@ -42,15 +43,14 @@ def look(grid: Grid) -> dict[str, RunState]:
     return {run.id: observe(grid.request.runs, run.id, run.evaluation_ids) for run in grid.runs().values()}
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def worker_count(grid: Grid, plan_: Plan) -> int:
-    """Worker processes: as asked, or one per core, and never more than there are runs."""
+    """Worker processes: as asked, or one per GPU or core, and never more than there are runs."""
     asked = getattr(grid.request.launcher, "workers", 1)
-    return max(1, min(asked or cores(), len(plan_.to_do) + len(plan_.running)))
+    return max(1, min(asked or len(_gpus(grid)) or cores(), len(plan_.to_do) + len(plan_.running)))
+
+
+def _gpus(grid: Grid) -> list[str]:
+    return [] if grid.machine()["machine.device"] == "cpu" else gpus()
 
 
 def run(grid: Grid, console: Console) -> int:
@@ -123,6 +123,7 @@ def _execute(grid: Grid, plan_: Plan, to_do: list[PlannedRun], display: Display)
         workers=workers,
         retries=grid.request.launcher.retries,
         threads=max(1, cores() // workers),
+        gpus=_gpus(grid),
         report=display.ended,
     )
     try:

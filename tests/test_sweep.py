@@ -155,6 +155,13 @@ def test_a_diverged_run_fails_the_others_go_on(folder: Path):
     assert call(folder, *settings).returncode == 1
 
 
+def test_an_unreachable_mlflow_server_is_a_warning(folder: Path):
+    done = call(folder, *TWO_CELLS, "tracking.uri=http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning: MLflow at http://127.0.0.1:9 is not up to date" in done.stdout
+    assert (folder / "outputs" / "reports" / "augment_pairs" / "report.html").exists()
+
+
 def test_the_debug_launcher_runs_in_this_process(folder: Path):
     done = call(folder, *QUICK, "launcher=debug")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.augment [--size 32] [--batch 256] [--rounds 7] [--threads 1]
 
 All make two views of the same uint8 pictures with crop, flip, jitter, grey and blur; the contenders take
-turns in every round, so that other load on the machine meets all of them.
+turns in every round, so that other load on the machine meets all of them. Views per CPU second compare
+core with core, whatever else runs.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import Callable
 import kornia
 import kornia.augmentation as K
 import lightly
+import psutil
 import torch
 from lightly.transforms import SimCLRTransform
 from PIL import Image
@@ -89,18 +91,34 @@ def by_lightly(x_NCHW: Tensor, size: int, batch: int) -> Contender:
     return lambda: sum(len(one) + len(two) for one, two in loader)
 
 
-def rates(contenders: dict[str, Contender], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Views per second of every round; a contender repeats its work for at least `seconds` in each."""
+def cpu_seconds() -> float:
+    """What this process and its workers have used so far."""
+    process = psutil.Process()
+    times = [each.cpu_times() for each in (process, *process.children())]
+    return sum(each.user + each.system for each in times)
+
+
+def rates(contenders: dict[str, Contender], rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+    """Views per second and per CPU second of every round; a contender repeats its work for at least `seconds`."""
     for run in contenders.values():
         run()
-    measured: dict[str, list[float]] = {name: [] for name in contenders}
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
-            start, views = time.perf_counter(), 0
+            start, cpu, views = time.perf_counter(), cpu_seconds(), 0
             while time.perf_counter() - start < seconds:
                 views += run()
-            measured[name].append(views / (time.perf_counter() - start))
+            measured[name].append((views / (time.perf_counter() - start), views / (cpu_seconds() - cpu)))
     return measured
+
+
+def report(title: str, measured: dict[str, list[float]]) -> None:
+    """One table: median, least and most, and the ratios of the rounds."""
+    print(f"\n{title:22}{'median':>10}{'least':>10}{'most':>10}{'ours is':>24}")
+    for name, values in measured.items():
+        ratios = sorted(own / value for own, value in zip(measured["ours"], values, strict=True))
+        span = f"{statistics.median(ratios):.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+        print(f"{name:22}{statistics.median(values):10,.0f}{min(values):10,.0f}{max(values):10,.0f}{span:>24}")
 
 
 def main() -> None:
@@ -126,12 +144,8 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
     )
     print(f"{args.pictures} pictures of {args.size} pixels, batches of {args.batch}, n={args.rounds} rounds")
-    print(f"{'':20}{'views/s':>10}{'least':>10}{'most':>10}{'ours is':>20}")
-    own = measured["ours"]
-    for name, values in measured.items():
-        ratios = sorted(a / b for a, b in zip(own, values, strict=True))
-        span = f"{statistics.median(ratios):.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        print(f"{name:20}{statistics.median(values):10,.0f}{min(values):10,.0f}{max(values):10,.0f}{span:>20}")
+    for column, title in enumerate(("views per second", "views per CPU second")):
+        report(title, {name: [each[column] for each in values] for name, values in measured.items()})
 
 
 if __name__ == "__main__":
