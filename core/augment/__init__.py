@@ -28,7 +28,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
 }
 
 CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
-"""Float pictures worked on at a time: what stays in a core's cache, or a share of a GPU's memory."""
+"""Float pictures worked on at a time: about what a cache holds, or a share of a GPU's memory."""
 
 
 def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
