@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from core.rundir import write_atomically, write_json
 from reports import figures, tables
 from reports.captions import caption_lines
-from reports.claims import Verdict, decide, own_evidence, parse_claims
+from reports.claimfile import parse_claims
+from reports.claims import Verdict, decide, own_evidence
 from reports.collect import read_runs, tabulate
 from reports.manifest import NOTEBOOK_FILE, Manifest, read
 from reports.statistics import Agreement, agreement

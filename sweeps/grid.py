@@ -18,6 +18,7 @@ from core.config import EVALUATIONS, DataConfig, RunConfig, as_dict, flatten, kn
 from core.data import DatasetInfo
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import evaluation_id, is_machine_key, run_id_of
+from reports.claimfile import check_claims
 from sweeps.request import ABLATIONS, Request
 from sweeps.study import PaperTable, Scale
 
@@ -91,6 +92,7 @@ def expand(request: Request, info: DatasetInfo) -> Grid:
         flat = _resolve(base, {**request.study.base, **reference.set}, request, mapped)
         references.append(Cell({}, None, _runs(flat, request, evaluations), reference=name))
     _check(request, info, cells)
+    check_claims({"axes": request.study.axes, "claims": request.study.claims})
     return Grid(request, info, tuple(cells), tuple(references), tuple(mapped.values()))
 
 

@@ -147,6 +147,20 @@ STUDY = {"name": "own", "title": "t", "summary": "s", "axes": {"loss.temperature
         ({"report": {"kind": "piechart"}}, "report.kind=piechart"),
         ({"report": {"kind": "heatmap", "rows": "loss.temperature", "columns": "x"}}, "report.columns=x"),
         ({"name": "other"}, "name=other"),
+        ({"claims": [{"id": "a", "sentence": "s", "section": "1", "check": {"form": "bigest"}}]}, "claims.0.check"),
+        (
+            {
+                "claims": [
+                    {
+                        "id": "a",
+                        "sentence": "s",
+                        "section": "1",
+                        "check": {"form": "largest", "cells": {"loss.temperature": 7}, "among": {}},
+                    }
+                ]
+            },
+            "unknown claims.0.check.loss.temperature '7': allowed: 0.1, 0.5",
+        ),
     ],
 )
 def test_a_wrong_study_file_is_one_clear_line(tmp_path: Path, changes: dict, line: str):

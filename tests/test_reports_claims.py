@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from core.errors import UserError
-from reports.claims import Evidence, check_claims, decide, own_evidence, paper_evidence, parse_claims
+from reports.claimfile import check_claims, parse_claims
+from reports.claims import Evidence, decide, own_evidence, paper_evidence
 from reports.collect import read_runs
 from reports.manifest import read
 from tests.reports_fixture import CLAIMS, FIRST, NAMES, ROOT, SECOND, Outputs, fig5
