@@ -38,7 +38,7 @@ SAMPLES = f"{CURVE}samples"
 OPTIONAL_TAGS = frozenset({"cause", "message"})
 """Tags that go when they no longer hold."""
 
-_MAX_VALUE = 500  # MLflow's limit of a param before 2.8; servers may be old
+_MAX_VALUE = 500  # what any server takes as a param
 _MAX_NAME = 250
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -130,11 +130,8 @@ def _read(manifest: Manifest, entry: Entry, directory: RunDirectory, state: RunS
     last = attempts[-1] if attempts else {}
     status = _status(state.state, last)
     result = directory.result()
-    if attempts:
-        start = attempts[0]["time"]
-    else:
-        assert result is not None, "has_started"
-        start = result["finished"] - result["compute_seconds"]
+    # A run directory may have been copied here without its attempts.
+    start = attempts[0]["time"] if attempts or result is None else result["finished"] - result["compute_seconds"]
     end = None
     if status not in ("RUNNING", "SCHEDULED"):
         end = last["time"] if last.get("event") == "end" else _last_written(entry, directory)
@@ -144,7 +141,7 @@ def _read(manifest: Manifest, entry: Entry, directory: RunDirectory, state: RunS
         "cell": entry.cell,
         "state": state.state,
         "cause": state.cause,
-        "message": state.message,
+        "message": state.message[:_MAX_VALUE],
         "scale": manifest.scale.name,
         "data": manifest.data.name,
         "mlflow.source.name": f"study={manifest.study.name}",

@@ -67,7 +67,7 @@ class Tracker:
 
     def __init__(self, manifest: Path, uri: str, *, lock_seconds: float = 30.0, page_size: int = 1000):
         self._manifest_file = Path(manifest)
-        self._manifest_stamp = ""
+        self._manifest_stamp: str | None = None
         self._uri = uri
         self._lock = FileLock(_lock_file(uri, self._manifest_file.parent), timeout=lock_seconds)
         self._page_size = page_size
@@ -87,8 +87,6 @@ class Tracker:
         except Exception as error:
             self._forget()
             raise TrackingUnavailable(f"MLflow at {shown}: {first_line(error)}") from error
-        if summary.problems:
-            self._forget()
         return summary
 
     def _forget(self) -> None:
@@ -103,25 +101,26 @@ class Tracker:
             self._manifest = manifests.read(self._manifest_file.parent)
             self._entries = record.entries(self._manifest)
             self._manifest_stamp = stamp
-            self._complete.clear()
+            self._forget()
 
     def _sync(self) -> SyncSummary:
         study = self._manifest.study.name
-        if self._experiment is None:
+        experiment = self._experiment
+        if experiment is None:
             experiment = Experiment(self._uri, study, experiment_tags(self._manifest), self._page_size)
             self._mirrored = experiment.mirrored(study)
             self._experiment = experiment
         summary = SyncSummary(study)
         report = self._mirrored.get(REPORT)
         if report is None:
-            report = self._write_report(self._experiment, {State.PENDING: len(self._entries)})
+            report = self._write_report(experiment, {State.PENDING: len(self._entries)})
         for run, entry in self._entries.items():
             if run in self._complete:
                 summary.states[State.DONE] += 1
                 summary.unchanged += 1
             else:
-                self._sync_run(self._experiment, entry, report.mlflow_id, summary)
-        self._write_report(self._experiment, summary.states)
+                self._sync_run(experiment, entry, report.mlflow_id, summary)
+        self._write_report(experiment, summary.states)
         return summary
 
     def _sync_run(self, experiment: Experiment, entry: Entry, report_id: str, summary: SyncSummary) -> None:
@@ -148,6 +147,8 @@ class Tracker:
                 )
             except (DamagedRun, Refused) as error:
                 summary.problems.append(str(error))
+                if isinstance(error, Refused):
+                    self._experiment = None  # Somebody changed MLflow: the next sync asks what it has.
                 return
             self._mirrored[entry.run] = Mirrored(mlflow_id, fingerprint)
             if before is None:

@@ -169,6 +169,22 @@ def test_runs_and_experiments_deleted_by_hand_come_back(study: InventedStudy, ur
     assert contents(uri) == before
 
 
+def test_a_run_deleted_by_hand_during_a_sweep_comes_back(study: InventedStudy, uri: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    directory = study.start("crop", "color")
+    tracker = Tracker(study.manifest, uri)
+    tracker.sync()
+    client = MlflowClient(tracking_uri=uri)
+    [run] = client.search_runs(["1"], "tags.cell = 'crop + color'")
+    client.delete_run(run.info.run_id)
+    log_steps(directory, [10, 20])
+    assert len(tracker.sync().problems) == 1
+    assert tracker.sync().problems == []
+    curves = contents(uri)["crop + color · seed 0"]["curves"]
+    assert [step for step, *_ in curves["training/loss"]] == [10, 20]
+
+
 def test_a_run_mirrored_twice_by_a_race_is_reduced_to_one(study: InventedStudy, uri: str) -> None:
     from mlflow.tracking import MlflowClient
 
