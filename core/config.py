@@ -80,7 +80,7 @@ class AugmentConfig:
         0.0,
         0.2,
     )
-    blur_sigma: Annotated[_Range, _help("sigma of the blur in pixels, at 224-pixel views")] = (0.1, 2.0)
+    blur_sigma: Annotated[_Range, _help("sigma of the blur in pixels of the view")] = (0.1, 2.0)
     blur_p: Annotated[float, _help("probability of the blur", ge=0, le=1)] = 0.5
 
     @model_validator(mode="after")

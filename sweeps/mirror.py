@@ -1,6 +1,6 @@
 """The live mirror: the process beside a sweep that keeps MLflow and the partial heatmap up to date.
 
-    python -m sweeps.mirror outputs/reports/<study>/study.json --uri URI [--partial-report]
+    python -m sweeps.mirror outputs/reports/<study>/study.json [--uri URI] [--partial-report]
 
 It runs until its standard input is closed, then syncs once more and exits with 0, or with 1 if MLflow is
 not up to date. It writes to no terminal: what goes wrong becomes a line of outputs/logs/mirror.log and is
@@ -122,15 +122,16 @@ def main() -> int:
     _step_back(folder.parent.parent / "logs" / "mirror.log")
     ended = threading.Event()
     threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
-    tracker = Tracker(folder / MANIFEST_FILE, arguments.uri)
+    tracker = Tracker(folder / MANIFEST_FILE, arguments.uri) if arguments.uri else None
     report = PartialReport(folder, build_partial) if arguments.partial_report else None
-    return 0 if follow(lambda: tracker.sync().problems, report, ended, _warn) else 1
+    sync = (lambda: tracker.sync().problems) if tracker else list
+    return 0 if follow(sync, report, ended, _warn) else 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sweeps.mirror", description=__doc__)
     parser.add_argument("manifest", type=Path, help="outputs/reports/<study>/study.json")
-    parser.add_argument("--uri", required=True, help="MLflow store or server")
+    parser.add_argument("--uri", default="", help="MLflow store or server; without it nothing is tracked")
     parser.add_argument("--partial-report", action="store_true", help="renew the heatmap while runs finish")
     return parser.parse_args()
 

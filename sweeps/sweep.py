@@ -185,16 +185,12 @@ def _sweeps(grid: Grid) -> Path:
 
 @contextmanager
 def _mirror(grid: Grid, console: Console) -> Iterator[Callable[[], None]]:
-    """The MLflow mirror as a process of its own, which cannot slow or stop the sweep."""
+    """The MLflow mirror and partial heatmap, by a process of its own that cannot slow or stop the sweep."""
     request = grid.request
-    if not request.settings.tracking.enabled:
-        yield lambda: None
-        return
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--uri", request.tracking_uri],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--partial-report"]
+    if request.settings.tracking.enabled:
+        command += ["--uri", request.tracking_uri]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def end() -> None:
         assert process.stdin is not None
