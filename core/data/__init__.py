@@ -59,8 +59,7 @@ def inspect(config: DataConfig) -> DatasetInfo:
     if isinstance(source, NamedSet) and not all(manifests.values()):
         source.require()
     counts = {
-        name: manifest["count"] if manifest else _count(config, source, name)
-        for name, manifest in manifests.items()
+        name: manifest["count"] if manifest else _count(config, source, name) for name, manifest in manifests.items()
     }
     return DatasetInfo(
         train_count=counts["train"],
@@ -107,9 +106,7 @@ def load(config: DataConfig, split: SplitName) -> "Pictures":
     names = source.names(split)
     chosen = (names[row] for row in subset(names, source.labels(split), _wanted(config, split)))
     good = [name for name in chosen if name not in manifest["bad"]]
-    return StreamedPictures(
-        source.root, good, config.stored_size, config.workers, cached.labels(), source.classes
-    )
+    return StreamedPictures(source.root, good, config.stored_size, config.workers, cached.labels(), source.classes)
 
 
 def _prepare(
@@ -130,9 +127,7 @@ def _prepare(
             progress(done, total)
 
     ready = {split: manifests[split] or cached.build(source, advance) for split, cached in splits.items()}
-    _report_bad(
-        config, {name: reason for manifest in ready.values() for name, reason in manifest["bad"].items()}
-    )
+    _report_bad(config, {name: reason for manifest in ready.values() for name, reason in manifest["bad"].items()})
     return ready
 
 
@@ -143,9 +138,7 @@ def _source(config: DataConfig) -> Source:
         case "image_folder":
             return ImageFolder(config.root, config.cache_dir)
         case name:
-            return NamedSet(
-                name, config.root or os.path.join(config.cache_dir, "torchvision"), config.download
-            )
+            return NamedSet(name, config.root or os.path.join(config.cache_dir, "torchvision"), config.download)
 
 
 def _splits(config: DataConfig, source: Source) -> dict[SplitName, CachedSplit]:

@@ -64,9 +64,7 @@ def decode_chunk(root: str, names: Sequence[str], size: int) -> tuple[np.ndarray
     return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8), bad
 
 
-def decode_all(
-    root: str, names: Sequence[str], size: int, write: Callable[[np.ndarray], object]
-) -> dict[str, str]:
+def decode_all(root: str, names: Sequence[str], size: int, write: Callable[[np.ndarray], object]) -> dict[str, str]:
     """Decode files on all cores and hand the pictures to `write` in the order of `names`.
 
     `write` gets uint8 (n, size, size, 3), several times. Returns: the files that cannot be decoded,

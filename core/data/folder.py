@@ -82,9 +82,7 @@ class ImageFolder:
         for name in choices:
             if os.path.isdir(os.path.join(self.root, name)):
                 return name
-        raise InvalidValue(
-            "data.root", shown(self.root), f"has no folder {' or '.join(f'{n}/' for n in choices)}"
-        )
+        raise InvalidValue("data.root", shown(self.root), f"has no folder {' or '.join(f'{n}/' for n in choices)}")
 
     def _classes(self, train: str, test: str) -> tuple[str, ...]:
         train_classes, test_classes = (
@@ -119,9 +117,7 @@ class ImageFolder:
                 for path, size, mtime in _walk(self.root, f"{folder}/{name}", frozenset())
             ]
             if not found:
-                raise InvalidValue(
-                    "data.root", shown(self.root), f"class folder {shown(f'{folder}/{name}')} is empty"
-                )
+                raise InvalidValue("data.root", shown(self.root), f"class folder {shown(f'{folder}/{name}')} is empty")
             files += found
         return sorted(files, key=lambda file: os.fsencode(file.name))
 
@@ -154,9 +150,7 @@ def _walk(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator
             if entry.is_file():
                 status = entry.stat()
                 yield name, status.st_size, status.st_mtime_ns
-            elif (
-                entry.is_symlink()
-            ):  # a broken link is a picture that cannot be decoded, and is reported as one
+            elif entry.is_symlink():  # a broken link is a picture that cannot be decoded, and is reported as one
                 yield name, 0, 0
 
 
@@ -170,10 +164,7 @@ def _digests(root: str, files: list[File], cache_dir: Path) -> dict[str, str]:
     if stale:
         with ThreadPoolExecutor(2 * cores()) as pool:
             read = pool.map(lambda file: _content_digest(os.path.join(root, file.name)), stale)
-            fresh = {
-                file.name: [file.size, file.mtime_ns, digest]
-                for file, digest in zip(stale, read, strict=True)
-            }
+            fresh = {file.name: [file.size, file.mtime_ns, digest] for file, digest in zip(stale, read, strict=True)}
         known = {file.name: fresh.get(file.name) or known[file.name] for file in files}
         write_atomically(index_file, json.dumps({"schema": INDEX_SCHEMA, "files": known}))
     return {file.name: known[file.name][2] for file in files}

@@ -39,9 +39,7 @@ class NamedSet:
     def require(self) -> None:
         """Raises: UserError if the files are neither there nor to be downloaded."""
         if not self._download and not os.path.isdir(os.path.join(self._root, self._facts.folder)):
-            text = (
-                f"not found in {shown(self._root)} (no folder {self._facts.folder}); say data.download=true"
-            )
+            text = f"not found in {shown(self._root)} (no folder {self._facts.folder}); say data.download=true"
             raise InvalidValue("data.name", self._name, text)
 
     def count(self, split: SplitName) -> int:
@@ -92,11 +90,7 @@ _CIFAR100 = """
     wardrobe whale willow_tree wolf woman worm
 """
 _FACTS = {
-    "cifar10": _Facts(
-        "CIFAR10", "cifar-10-batches-py", tuple(_CIFAR10.split()), {"train": 50_000, "test": 10_000}
-    ),
-    "cifar100": _Facts(
-        "CIFAR100", "cifar-100-python", tuple(_CIFAR100.split()), {"train": 50_000, "test": 10_000}
-    ),
+    "cifar10": _Facts("CIFAR10", "cifar-10-batches-py", tuple(_CIFAR10.split()), {"train": 50_000, "test": 10_000}),
+    "cifar100": _Facts("CIFAR100", "cifar-100-python", tuple(_CIFAR100.split()), {"train": 50_000, "test": 10_000}),
     "stl10": _Facts("STL10", "stl10_binary", tuple(_STL10.split()), {"train": 5_000, "test": 8_000}),
 }

@@ -71,9 +71,7 @@ class StreamedPictures(Pictures):
 
     def batch(self, indices_N: Tensor) -> Tensor:
         try:
-            return self._files.__getitems__([self._names[index] for index in indices_N.tolist()]).permute(
-                0, 3, 1, 2
-            )
+            return self._files.__getitems__([self._names[index] for index in indices_N.tolist()]).permute(0, 3, 1, 2)
         except BadPicture as error:
             raise _bad_data(error) from None
 
@@ -129,6 +127,4 @@ def _as_it_is(pixels_NHWC: Any) -> Any:
 
 
 def _bad_data(error: BadPicture) -> RunFailed:
-    return RunFailed(
-        Cause.BAD_DATA, f"a picture that could be decoded when the run was planned cannot now: {error}"
-    )
+    return RunFailed(Cause.BAD_DATA, f"a picture that could be decoded when the run was planned cannot now: {error}")
