@@ -126,19 +126,26 @@ def _prepare(
         if progress:
             progress(done, total)
 
-    ready = {split: manifests[split] or cached.build(source, advance) for split, cached in splits.items()}
+    try:
+        ready = {split: manifests[split] or cached.build(source, advance) for split, cached in splits.items()}
+    except OSError as error:
+        raise _unwritable(config, error) from None
     _report_bad(config, {name: reason for manifest in ready.values() for name, reason in manifest["bad"].items()})
     return ready
 
 
 def _source(config: DataConfig) -> Source:
+    root = os.path.expanduser(config.root)
     match config.name:
         case "synthetic":
             return Synthetic(config.train_size, config.test_size)
         case "image_folder":
-            return ImageFolder(config.root, config.cache_dir)
+            try:
+                return ImageFolder(root, config.cache_dir)
+            except OSError as error:
+                raise _unwritable(config, error) from None
         case name:
-            return NamedSet(name, config.root or os.path.join(config.cache_dir, "torchvision"), config.download)
+            return NamedSet(name, root or os.path.join(config.cache_dir, "torchvision"), config.download)
 
 
 def _splits(config: DataConfig, source: Source) -> dict[SplitName, CachedSplit]:
@@ -163,6 +170,11 @@ def _bytes(config: DataConfig, source: Source) -> int:
 
 def _is_streamed(config: DataConfig, source: Source) -> bool:
     return source.streams and _bytes(config, source) > config.cache_gb * 1e9
+
+
+def _unwritable(config: DataConfig, error: OSError) -> InvalidValue:
+    """The error for a cache folder in which nothing can be written."""
+    return InvalidValue("data.cache_dir", shown(config.cache_dir), f"cannot keep decoded pictures: {error.strerror}")
 
 
 def _report_bad(config: DataConfig, bad: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ is written under a temporary name and renamed, so it is whole or absent, and is 
 it costs decoding again.
 """
 
-import errno
 import os
 import shutil
 import tempfile
@@ -23,7 +22,6 @@ from filelock import FileLock
 from core.config import DataConfig
 from core.data.source import Source, SplitName
 from core.data.subset import subset
-from core.errors import UserError
 from core.identity import digest
 from core.rundir import read_json, write_json
 
@@ -55,7 +53,7 @@ class CachedSplit:
         return np.load(self.path / "labels.npy")
 
     def build(self, source: Source, progress: Progress) -> dict[str, Any]:
-        """Decode the split if nobody has; returns the manifest. Raises: UserError if the disk is full."""
+        """Decode the split if nobody has; returns the manifest. Raises: OSError if the disk is full."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
             manifest = self.manifest()
@@ -65,11 +63,6 @@ class CachedSplit:
                     manifest = self._write(temporary, source, progress)
                     os.chmod(temporary, 0o755)
                     os.rename(temporary, self.path)
-                except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                        text = "the disk is full; decoded pictures need more room"
-                        raise UserError(f"data.cache_dir={self._config.cache_dir}: {text}") from None
-                    raise
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
         return manifest

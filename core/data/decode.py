@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from core.environment import cores
+
 DECODE_VERSION = 1
 
 CHUNK = 64
@@ -84,11 +86,6 @@ def decode_all(root: str, names: Sequence[str], size: int, write: Callable[[np.n
             write(pixels_NHWC)
             bad |= chunk_bad
     return bad
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.decode import DECODE_VERSION, cores, decode_all
+from core.data.decode import DECODE_VERSION, decode_all
 from core.data.source import SplitName, shown
+from core.environment import cores
 from core.errors import InvalidValue
 from core.rundir import read_json, write_atomically
 
@@ -43,7 +44,7 @@ class File:
 
 
 class ImageFolder:
-    """The picture files below `root`. Raises: UserError if they are no data set."""
+    """The picture files below `root`. Raises: UserError if they are no data set; OSError if no index can be kept."""
 
     streams = True
 
@@ -53,12 +54,12 @@ class ImageFolder:
         if not os.path.isdir(root):
             raise InvalidValue("data.root", shown(root), "no such folder")
         self.root = root
-        folders: dict[SplitName, str] = {
-            "train": self._split_folder("train"),
-            "test": self._split_folder("test", "val"),
-        }
-        self.classes = self._classes(folders["train"], folders["test"])
-        self.files = {split: self._files(folder) for split, folder in folders.items()}
+        try:
+            train, test = self._split_folder("train"), self._split_folder("test", "val")
+            self.classes = self._classes(train, test)
+            self.files: dict[SplitName, list[File]] = {"train": self._files(train), "test": self._files(test)}
+        except OSError as error:
+            raise InvalidValue("data.root", shown(root), f"cannot be read: {shown(str(error))}") from None
         self.fingerprint = self._fingerprint(Path(cache_dir))
 
     def count(self, split: SplitName) -> int:
@@ -163,16 +164,17 @@ def _digests(root: str, files: list[File], cache_dir: Path) -> dict[str, str]:
     stale = [file for file in files if known.get(file.name, [None])[:2] != [file.size, file.mtime_ns]]
     if stale:
         with ThreadPoolExecutor(2 * cores()) as pool:
-            read = pool.map(lambda file: _content_digest(os.path.join(root, file.name)), stale)
-            fresh = {file.name: [file.size, file.mtime_ns, digest] for file, digest in zip(stale, read, strict=True)}
+            digests = list(pool.map(lambda file: _content_digest(os.path.join(root, file.name)), stale))
+        fresh = {file.name: [file.size, file.mtime_ns, digest] for file, digest in zip(stale, digests, strict=True)}
         known = {file.name: fresh.get(file.name) or known[file.name] for file in files}
         write_atomically(index_file, json.dumps({"schema": INDEX_SCHEMA, "files": known}))
-    return {file.name: known[file.name][2] for file in files}
+    return {file.name: known[file.name][2] or "unreadable" for file in files}
 
 
-def _content_digest(path: str) -> str:
+def _content_digest(path: str) -> str | None:
+    """None for a file that cannot be read; decoding will report it by name."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
-        return "unreadable"  # decoding will report it by name
+        return None

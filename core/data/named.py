@@ -33,6 +33,7 @@ class NamedSet:
     def __init__(self, name: str, root: str, download: bool):
         self._facts = _FACTS[name]
         self._name, self._root, self._download = name, root, download
+        self._opened: dict[SplitName, tuple[np.ndarray, np.ndarray]] = {}
         self.classes = self._facts.classes
         self.fingerprint = f"{name}-{DECODE_VERSION}"
 
@@ -49,17 +50,22 @@ class NamedSet:
         return [str(index) for index in range(self.count(split))]
 
     def labels(self, split: SplitName) -> np.ndarray:
-        return self._open(split)[1]
+        return self._pixels_and_labels(split)[1]
 
     def read(
         self, split: SplitName, rows: np.ndarray, size: int, write: Callable[[np.ndarray], object]
     ) -> dict[str, str]:
         """Hand pictures to `write`; see `core.data.source.Source.read`. Nothing in these sets is bad."""
-        pixels_NHWC = self._open(split)[0]
+        pixels_NHWC = self._pixels_and_labels(split)[0]
         for start in range(0, len(rows), CHUNK):
             chunk = pixels_NHWC[rows[start : start + CHUNK]]
             write(np.stack([square(Image.fromarray(picture_HWC), size) for picture_HWC in chunk]))
         return {}
+
+    def _pixels_and_labels(self, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
+        if split not in self._opened:
+            self._opened[split] = self._open(split)
+        return self._opened[split]
 
     def _open(self, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets  # imports torch, which planning does without

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from core.data.decode import BadPicture, cores, decode
+from core.data.decode import BadPicture, decode
+from core.environment import cores
 from core.errors import Cause, RunFailed
 
 STREAM_CHUNK = 32
@@ -91,6 +92,7 @@ class StreamedPictures(Pictures):
             batch_sampler=chunks(),  # type: ignore[arg-type] # any iterable does
             collate_fn=_as_it_is,
             num_workers=self._workers,
+            generator=torch.Generator(),  # the loader draws a number; the run's own generator stays as it was
             prefetch_factor=4,
         )
         parts: list[Tensor] = []
