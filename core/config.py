@@ -19,7 +19,7 @@ DatasetName = Literal["synthetic", "cifar10", "cifar100", "stl10", "image_folder
 TransformName = Literal["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
 TRANSFORMS: tuple[str, ...] = get_args(TransformName)
 
-_typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+_typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 _Range = tuple[float, float]
 
 
@@ -89,6 +89,8 @@ class AugmentConfig:
         object.__setattr__(self, "transforms", tuple(dict.fromkeys(self.transforms)))
         for key in ("crop_area", "crop_aspect", "cutout_area", "noise_std", "blur_sigma"):
             low, high = getattr(self, key)
+            if key == "crop_aspect" and low == 0:
+                raise _invalid("augment.crop_aspect", [low, high], "two numbers above 0")
             if not 0 <= low <= high:
                 raise _invalid(f"augment.{key}", [low, high], "two numbers, 0 <= low <= high")
             if key in ("crop_area", "cutout_area") and high > 1:
@@ -190,6 +192,8 @@ class RunConfig:
             keys |= {"head.out_dim", "head.hidden_dim", "head.batch_norm"}
         elif self.head.kind == "linear":
             keys |= {"head.hidden_dim"}
+        if self.data.name == "synthetic":
+            keys |= {"data.root", "data.download", "data.max_bad"}
         if self.optimizer.name != "lars":
             keys |= {"optimizer.trust"}
         if self.optimizer.name == "adamw":
@@ -216,6 +220,10 @@ class LinearConfig:
     batch_size: Annotated[int, _help("batch size (sgd)", ge=1)] = 4096
     epochs: Annotated[int, _help("epochs (sgd)", ge=1)] = 90
 
+    def without_effect(self) -> set[str]:
+        """The keys that the protocol does not read."""
+        return {"l2"} if self.protocol == "sgd" else {"base_lr", "batch_size", "epochs"}
+
 
 @_typed
 class KnnConfig:
@@ -224,8 +232,18 @@ class KnnConfig:
     k: Annotated[int, _help("neighbours", ge=1)] = 200
     temperature: Annotated[float, _help("weight exp(cosine/temperature)", gt=0)] = 0.1
 
+    def without_effect(self) -> set[str]:
+        return set()
+
 
 EVALUATIONS: dict[str, type] = {"linear": LinearConfig, "knn": KnnConfig}
+METRICS: dict[str, tuple[str, ...]] = {
+    "linear": ("top1", "top5"),
+    "knn": ("top1", "top5"),
+    "train": ("loss", "accuracy"),
+}
+"""What a study can show: `<evaluation>.<name>`, or `train.<name>` from the end of training. In percent, but the
+loss; top5 exists where there are more than five classes."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """The circumstances of a result: commit, versions and hardware (design invariant 6)."""
 
+import os
 import platform
 import socket
 import subprocess
@@ -36,6 +37,11 @@ def source_version() -> tuple[str, bool]:
     """Commit of the checkout that runs, and whether it has uncommitted changes; ("", False) without git."""
     commit = _git("rev-parse", "HEAD")
     return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model() -> str:

@@ -1,6 +1,7 @@
 """Errors that a user can act on, and the causes that a failed run can have."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -42,6 +43,20 @@ class Cause(StrEnum):
     def can_pass(self) -> bool:
         """Whether starting the run again, with nothing changed, can succeed."""
         return self in {Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAILURE, Cause.KILLED}
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The cause that an exception stands for."""
+    if isinstance(error, RunFailed):
+        return error.cause
+    # torch.OutOfMemoryError by its name: planning must not import torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Cause.OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return Cause.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Cause.DISK_FULL
+    return Cause.BAD_DATA if isinstance(error, UserError) else Cause.CODE_ERROR
 
 
 class RunFailed(Exception):

@@ -4,7 +4,6 @@ This never raises for what can go wrong with a run: it ends as an `Outcome`, whi
 that it adds to `attempts.jsonl`. Other runs go on whatever happens to this one.
 """
 
-import errno
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from core.attempts import Attempt, Outcome
 from core.config import EVALUATIONS, RunConfig, as_dict, parse, run_config, unflatten
 from core.encoder import Encoder, build_encoder
 from core.environment import describe
-from core.errors import Cause, RunFailed, UserError
+from core.errors import cause_of
 from core.evaluate import Evaluator
 from core.identity import SCHEMA_VERSION, evaluation_id
 from core.lease import Lease
@@ -38,20 +37,23 @@ def execute(
     machine: dotted machine-only keys that replace those stored in the run's config.yaml, which may have
         been written on another machine.
     """
-    lease = Lease.acquire(directory.lease_file)
-    if lease is None:
-        return Outcome("held")
+    lease = None
     try:
+        lease = Lease.acquire(directory.lease_file)
+        if lease is None:
+            return Outcome("held")
         if is_done(directory, evaluations):  # by another worker, since this one was told to
             return Outcome("done")
+        held = lease
         record = Attempt.start(directory)
-        outcome = _run(directory, evaluations, machine, stop)
+        outcome = _run(directory, evaluations, machine, lambda: stop() or held.lost)
         record.end(outcome)
         return outcome
     except OSError as error:
-        return Outcome("failed", _cause_of(error), str(error))
+        return Outcome("failed", cause_of(error), str(error))
     finally:
-        lease.release()
+        if lease is not None:
+            lease.release()
 
 
 def _run(
@@ -71,7 +73,7 @@ def _run(
         return Outcome("stopped")
     except Exception as error:
         traceback.print_exc()
-        return Outcome("failed", _cause_of(error), _first_line(error))
+        return Outcome("failed", cause_of(error), _first_line(error))
 
 
 def _evaluate(
@@ -139,18 +141,6 @@ def on_this_machine(config: RunConfig, machine: Mapping[str, Any]) -> RunConfig:
     for section, values in unflatten(machine).items():
         tree[section].update(values)
     return run_config(tree)
-
-
-def _cause_of(error: BaseException) -> Cause:
-    if isinstance(error, RunFailed):
-        return error.cause
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
-        return Cause.OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Cause.DISK_FULL
-    if isinstance(error, UserError):
-        return Cause.BAD_DATA
-    return Cause.CODE_ERROR
 
 
 def _first_line(error: BaseException) -> str:

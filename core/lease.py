@@ -6,9 +6,11 @@ taken over. An owner on this host is dead when its process is gone (whatever the
 another host is dead when it has not renewed its lease for `STALE_SECONDS`.
 """
 
+import contextlib
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from functools import cache
@@ -31,6 +33,8 @@ class Lease:
         self._path = path
         self._owner = owner
         self._released = threading.Event()
+        self.lost = False
+        """Whether another worker took the lease over, believing this one dead."""
         threading.Thread(target=self._renew, daemon=True).start()
 
     @classmethod
@@ -45,14 +49,16 @@ class Lease:
 
     def release(self) -> None:
         self._released.set()
-        with _lock(self._path):
+        with contextlib.suppress(OSError), _lock(self._path):
             if read_owner(self._path) == self._owner:
                 self._path.unlink()
 
     def _renew(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
             try:
-                os.utime(self._path)
+                self.lost = read_owner(self._path) != self._owner
+                if not self.lost:
+                    os.utime(self._path)
             except OSError:
                 continue  # A full or unreachable disk ends the run where it writes, not here.
 
@@ -79,14 +85,14 @@ def is_alive(owner: dict[str, Any], path: Path) -> bool:
             return time.time() - path.stat().st_mtime < STALE_SECONDS
         except FileNotFoundError:
             return False
-    return owner["boot"] == boot_time() and process_started(owner["pid"]) == owner["started"]
+    return owner["boot"] == boot_id() and process_started(owner["pid"]) == owner["started"]
 
 
 def this_process() -> dict[str, Any]:
     """What identifies this process, also after its number is given to another one."""
     return {
         "host": socket.gethostname(),
-        "boot": boot_time(),
+        "boot": boot_id(),
         "pid": os.getpid(),
         "started": process_started(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID", ""),
@@ -95,20 +101,30 @@ def this_process() -> dict[str, Any]:
 
 
 def process_started(pid: int) -> float | None:
-    """Start time of a living process in seconds since 1970; None if it is gone or a zombie."""
+    """When a living process started; None if it is gone or a zombie.
+
+    On Linux in ticks since the boot, which a corrected clock does not change; elsewhere in seconds.
+    """
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
+        if sys.platform == "linux":
+            # After the command name, which may hold anything, come the fields from the third on.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return int(fields[19])
         return round(process.create_time(), 1)
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
 
 
 @cache
-def boot_time() -> int:
-    """When this machine started, to ten seconds, since clocks are corrected a little after a boot."""
-    return round(psutil.boot_time() / 10) * 10
+def boot_id() -> str:
+    """What tells this boot of the machine from others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(round(psutil.boot_time()))
 
 
 def _lock(path: Path) -> FileLock:

@@ -58,14 +58,23 @@ class RunDirectory:
 
     def config(self) -> RunConfig:
         """The stored config. Raises: UserError if a newer program wrote it."""
+        self.check_schema()
         record = yaml.safe_load(self.config_file.read_text())
-        schema = record.pop("schema")
-        if schema > SCHEMA_VERSION:
-            raise UserError(
-                f"{self.path}: schema={schema}: this program reads run directories up to schema {SCHEMA_VERSION}"
-            )
-        record.pop("run")
+        del record["schema"], record["run"]
         return run_config(record)
+
+    def check_schema(self) -> None:
+        """Look at the first line of config.yaml only. Raises: UserError if a newer program wrote it."""
+        try:
+            with open(self.config_file) as file:
+                key, _, number = file.readline().partition(":")
+        except FileNotFoundError:
+            return
+        if key != "schema" or not number.strip().isdigit() or int(number) > SCHEMA_VERSION:
+            raise UserError(
+                f"{self.config_file}: {key}={number.strip()}: this program reads run directories of schema "
+                f"1 to {SCHEMA_VERSION}"
+            )
 
     def evaluation_file(self, evaluation: str) -> Path:
         return self.evaluations / f"{evaluation}.json"

@@ -227,7 +227,8 @@ class Training:
         """Write the encoder and, last of all, the result that makes the run count as trained."""
         directory, progress = self.directory, self.progress
         save_weights(directory.encoder_file, self.model.encoder)
-        save_weights(directory.head_file, self.model.head)
+        if any(True for _ in self.model.head.parameters()):
+            save_weights(directory.head_file, self.model.head)
         write_json(
             directory.result_file,
             {

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from core.attempts import last_line
-from core.lease import holder
 from core.rundir import RunDirectory, read_json
+from core.states import RunState, State, observe_unfinished
 from reports.manifest import Manifest, PlannedRun, plain
 from reports.statistics import summarize
 
@@ -62,13 +61,13 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
     source, _, name = metric.partition(".")
     record = finished.get(source) or {}
     value = record.get("metrics", {}).get(name)
-    state, cause, message = "done", "", ""
+    observed = RunState(State.DONE)
     if not result or len(finished) <= len(planned.evaluations):
-        state, cause, message = _unfinished(directory, trained=bool(result))
+        observed = observe_unfinished(directory, trained=bool(result))
     return RunRecord(
-        state=state,
-        cause=cause,
-        message=message,
+        state=observed.state,
+        cause=observed.cause,
+        message=observed.message,
         value=value,
         test_pictures=record.get("n") if name in _SHARES_OF_TEST_PICTURES else None,
         metrics={
@@ -76,19 +75,9 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
             for kind, found in finished.items()
             for key, number in ((found or {}).get("metrics") or {}).items()
         },
-        seconds=(result or {}).get("seconds") or 0.0,
+        seconds=(result or {}).get("compute_seconds") or 0.0,
         environment=record.get("environment") or (result or {}).get("environment") or {},
     )
-
-
-def _unfinished(directory: RunDirectory, trained: bool) -> tuple[str, str, str]:
-    """(state, cause, message) of a run that lacks its result or an evaluation."""
-    if holder(directory.lease_file) is not None:
-        return "running", "", ""
-    last = last_line(directory.attempts_file)
-    if last.get("outcome") == "failed":
-        return "failed", last.get("cause", ""), last.get("message", "")
-    return ("trained" if trained else "pending"), "", ""
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from core.errors import InvalidValue, UserError
+from core.identity import is_machine_key
 from core.rundir import read_json
 
 SCHEMA = 1
@@ -141,7 +142,8 @@ class Manifest:
 
     @property
     def is_paper_setting(self) -> bool:
-        return self.scale.is_paper and self.data.name != "synthetic" and not self.overrides
+        changed = any(not is_machine_key(change.partition("=")[0]) for change in self.overrides)
+        return self.scale.is_paper and self.data.name == "image_folder" and not changed
 
     def label(self, key_or_value: Any) -> str:
         """The text shown for an axis key or a value."""

@@ -1,6 +1,7 @@
 """The actions of the command line: run, plan, status, cancel, report, track, and the lists."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,11 +10,15 @@ from rich.console import Console
 
 from core import data
 from core.config import EVALUATIONS, RunConfig, known_keys
+from core.errors import UserError
 from core.rundir import write_json
 from sweeps import costs, status, sweep
 from sweeps.grid import Grid, data_config, expand, manifest
 from sweeps.plan import plan
 from sweeps.request import Request, load_study, study_names
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of a process ended by SIGINT."""
 
 
 def list_studies(folders: list[Path]) -> int:
@@ -36,11 +41,34 @@ def list_keys() -> int:
     return 0
 
 
-def perform(request: Request) -> int:
-    """Do what the request asks for; the exit code. Raises: UserError."""
+def perform(requests: list[Request]) -> int:
+    """Do what the requests ask for, study by study; the exit code.
+
+    Raises: UserError for what is wrong with any of them, before anything is done.
+    """
     console = Console(soft_wrap=True)
-    grid = expand(request, data.inspect(data_config(request)))
-    match request.settings.action:
+    for request in requests:
+        check_output(request)
+    grids = [expand(request, data.inspect(data_config(request))) for request in requests]
+    codes = [0]
+    for grid in grids:
+        codes.append(_perform(grid, console))
+        if codes[-1] == INTERRUPTED:
+            break
+    return max(codes)
+
+
+def check_output(request: Request) -> None:
+    """Raises: UserError if output_dir is something else than a folder, or its disk is full."""
+    output = request.output
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output_dir={output}: must be a folder")
+    if request.settings.action in ("run", "report", "track"):
+        costs.check_writable(output)
+
+
+def _perform(grid: Grid, console: Console) -> int:
+    match grid.request.settings.action:
         case "plan":
             plan_ = plan(grid.runs().values(), sweep.look(grid))
             costs.show(grid, plan_, sweep.worker_count(grid, plan_), console)
@@ -62,8 +90,8 @@ def _run(grid: Grid, console: Console) -> int:
         return sweep.run(grid, console)
     except (sweep.Interrupted, KeyboardInterrupt):
         console.print("stopped; nothing that was finished is lost. The same command goes on from here:")
-        console.print(f"  python {' '.join(sys.argv)}", markup=False, highlight=False)
-        return 130
+        console.print(f"  python {shlex.join(sys.argv)}", markup=False, highlight=False)
+        return INTERRUPTED
 
 
 def _report(grid: Grid, console: Console) -> int:
@@ -80,8 +108,8 @@ def _track(grid: Grid, console: Console) -> int:
 
     write_json(grid.request.manifest, manifest(grid))
     summary = sync(grid.request.manifest, grid.request.tracking_uri)
-    console.print(str(summary))
-    return 0
+    console.print(str(summary), markup=False, highlight=False)
+    return 1 if summary.problems else 0
 
 
 def _help_of(schema: dict, key: str) -> str:

@@ -1,6 +1,7 @@
 """What a plan will cost, from finished runs where there are any, and the text of `action=plan`."""
 
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,16 +58,19 @@ def show(grid: Grid, plan: Plan, workers: int, console: Console) -> None:
         console.print(f"  {cell_name(cell, grid):24} {ids}", markup=False, highlight=False)
 
 
-def check_disk(grid: Grid, plan: Plan) -> None:
-    """Raises: UserError if the folder cannot be written to, or the plan does not fit on its disk."""
-    output = grid.request.output
+def check_writable(output: Path) -> None:
+    """Raises: UserError if the folder cannot be written to."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        probe = output / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=output):
+            pass
     except OSError as error:
         raise UserError(f"output_dir={output}: must be a folder that can be written to ({error.strerror})") from None
+
+
+def check_disk(grid: Grid, plan: Plan) -> None:
+    """Raises: UserError if what the plan will write does not fit on the disk."""
+    output = grid.request.output
     needed, free = grid_disk_bytes(grid, plan), shutil.disk_usage(output).free
     if needed > free:
         raise UserError(

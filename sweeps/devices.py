@@ -1,13 +1,8 @@
-"""What this machine offers to workers: its cores, and its GPUs without asking torch."""
+"""The GPUs that workers may use, found without torch."""
 
 import os
 import shutil
 import subprocess
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:

@@ -69,7 +69,7 @@ class Grid:
 
 def data_config(request: Request) -> DataConfig:
     """The data section that all runs of the request share."""
-    layers = {**request.data, **request.scale.base, **request.study.base, **request.overrides}
+    layers = {**request.data, **request.study.base, **request.scale.base, **request.overrides}
     flat = {key: value for key, value in layers.items() if key.startswith("data.")}
     flat.setdefault("data.cache_dir", str(request.output / "data"))
     return parse(DataConfig, unflatten(flat).get("data", {}), prefix="data.")
@@ -85,11 +85,12 @@ def expand(request: Request, info: DatasetInfo) -> Grid:
     cells = []
     for values in itertools.product(*request.axes.values()):
         chosen = dict(zip(keys, values, strict=True))
-        flat = _resolve(base, {**request.study.base, **chosen}, request, mapped)
-        cells.append(Cell(chosen, paper_numbers.get(values), _runs(flat, request, evaluations)))
+        flat = _resolve(base, chosen, request, mapped)
+        paper = paper_numbers.get(values) if paper_numbers else None
+        cells.append(Cell(chosen, paper, _runs(flat, request, evaluations)))
     references = []
     for name, reference in request.study.references.items():
-        flat = _resolve(base, {**request.study.base, **reference.set}, request, mapped)
+        flat = _resolve(base, reference.set, request, mapped)
         references.append(Cell({}, None, _runs(flat, request, evaluations), reference=name))
     _check(request, info, cells)
     check_claims({"axes": request.study.axes, "claims": request.study.claims})
@@ -111,22 +112,31 @@ def _base(request: Request, info: DatasetInfo) -> dict[str, Any]:
 
 
 def _resolve(
-    base: dict[str, Any], asked: Mapping[str, Any], request: Request, mapped: dict[str, dict[str, Any]]
+    base: dict[str, Any], own: Mapping[str, Any], request: Request, mapped: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """The flat config of one cell: base, then what study and cell ask, then what the user set."""
+    """The flat config of one cell: base, then the study's base, the user's settings, and the cell's `own`."""
     flat = dict(base)
-    # A key that the scale sets outright is out of the study's hands, unless it is an axis.
-    fixed = set(request.scale.base) - set(request.axes)
-    for key, value in asked.items():
-        if key in fixed:
+    where = f"study {request.study.name}"
+
+    def take(key: str, value: Any) -> None:
+        scaled = _map(request.scale, key, value)
+        if scaled != value:
+            mapped.setdefault(f"{key}={value}", {"key": key, "paper": value, "own": scaled})
+        assign(flat, key, scaled, where)
+
+    for key, value in request.study.base.items():
+        if key.startswith("evaluate."):
             continue
-        own = _map(request.scale, key, value)
-        if own != value and key not in request.overrides:
-            mapped.setdefault(f"{key}={value}", {"key": key, "paper": value, "own": own})
-        assign(flat, key, own, f"study {request.study.name}")
+        # A key that the scale sets outright is out of the study's base's hands.
+        if key not in request.scale.base and key not in request.overrides and key not in own:
+            take(key, value)
+        else:
+            assign(dict(flat), key, value, where)  # refuse a misspelt key even where it is not used
     for key, value in request.overrides.items():
         if not key.startswith("evaluate."):
             assign(flat, key, value, "command line")
+    for key, value in own.items():
+        take(key, value)
     return flat
 
 
@@ -156,7 +166,7 @@ def _map(scale: Scale, key: str, value: Any) -> Any:
 def _evaluations(request: Request) -> dict[str, dict[str, Any]]:
     """Kind to full config of the evaluations that the study asks for."""
     known = {f"evaluate.{kind}.{key}" for kind, config in EVALUATIONS.items() for key in known_keys(config)}
-    layers = {**request.scale.base, **request.study.base, **request.overrides}
+    layers = {**request.study.base, **request.scale.base, **request.overrides}
     asked: dict[str, dict[str, Any]] = {kind: {} for kind in request.study.evaluations}
     for key, value in layers.items():
         if not key.startswith("evaluate."):
@@ -168,9 +178,15 @@ def _evaluations(request: Request) -> dict[str, dict[str, Any]]:
             asked[kind][name] = value
         elif key in request.overrides:
             raise InvalidValue(key, value, f"study {request.study.name} does not ask for the evaluation {kind}")
-    return {
-        kind: as_dict(parse(EVALUATIONS[kind], values, prefix=f"evaluate.{kind}.")) for kind, values in asked.items()
-    }
+    full = {}
+    for kind, values in asked.items():
+        config = parse(EVALUATIONS[kind], values, prefix=f"evaluate.{kind}.")
+        for name in sorted(config.without_effect()):
+            key = f"evaluate.{kind}.{name}"
+            if key in request.overrides:
+                raise InvalidValue(key, request.overrides[key], "has no effect on any cell of this study")
+        full[kind] = as_dict(config)
+    return full
 
 
 def _runs(flat: dict[str, Any], request: Request, evaluations: dict[str, dict[str, Any]]) -> tuple[PlannedRun, ...]:
@@ -198,6 +214,17 @@ def _check(request: Request, info: DatasetInfo, cells: Iterable[Cell]) -> None:
         if run.config.train.batch_size > info.train_count:
             allowed = f"at most the {info.train_count} training pictures of {run.config.data.name}"
             raise InvalidValue("train.batch_size", run.config.train.batch_size, allowed)
+    if len(info.bad) > request.overrides.get("data.max_bad", 0):
+        raise InvalidValue(
+            "data.max_bad",
+            request.overrides.get("data.max_bad", 0),
+            f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}",
+        )
+    if request.study.metric.endswith(".top5") and len(info.classes) <= 5:
+        raise InvalidValue("metric", request.study.metric, f"top-5 needs more than {len(info.classes)} classes")
+    for key in request.study.axes:
+        if key.startswith("data."):
+            raise UserError(f"study {request.study.name}: axis {key}: the cells of a study share one data set")
     if without_effect:
         key = min(without_effect)
         raise InvalidValue(key, request.overrides[key], "has no effect on any cell of this study")

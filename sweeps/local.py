@@ -13,16 +13,17 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.attempts import Attempt, Outcome, last_line
-from core.errors import Cause
+from core.errors import Cause, cause_of
 from core.rundir import RunDirectory
+from core.states import State, observe
 from sweeps.grid import PlannedRun
-from sweeps.states import State, observe
 
 GRACE_SECONDS = 3.5
 """Time for a worker to save its run after Ctrl-C; within the five seconds that a user waits."""
@@ -93,7 +94,7 @@ class LocalLauncher:
         try:
             while (run := self._next()) is not None:
                 self._running[number] = run
-                outcome = self._ask(number, run)
+                outcome = self._attempt(number, run)
                 del self._running[number]
                 self._handle(run, outcome)
         finally:
@@ -114,6 +115,19 @@ class LocalLauncher:
             except queue.Empty:
                 continue
         return None
+
+    def _attempt(self, number: int, run: PlannedRun) -> Outcome:
+        """One attempt of worker `number`; whatever goes wrong here costs this run only."""
+        try:
+            outcome = self._ask(number, run)
+        except Exception as error:
+            traceback.print_exc()
+            return Outcome("failed", cause_of(error), str(error))
+        if outcome.outcome == "stopped" and not self._stopping.is_set():
+            # Somebody else asked the worker to end; it does, with its run saved.
+            self._processes.pop(number).wait()
+            return Outcome("failed", Cause.PREEMPTED, "the worker was asked to stop")
+        return outcome
 
     def _ask(self, number: int, run: PlannedRun) -> Outcome:
         """Have the worker execute the run. A worker that dies makes the outcome a failure."""
@@ -170,7 +184,10 @@ class LocalLauncher:
         with self._lock:
             self._left -= 1
         if outcome.outcome != "stopped":
-            self._report(run.id, outcome)
+            try:
+                self._report(run.id, outcome)
+            except Exception:
+                traceback.print_exc()  # what watches can not stop the sweep
 
     def _wait_for_other(self, run: PlannedRun) -> None:
         """Another sweep's worker has the run: look again later, and take the run over if that one dies."""

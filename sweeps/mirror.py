@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from core.states import State, observe
 from reports.manifest import MANIFEST_FILE, read
 from sweeps.record import stamp
-from sweeps.states import State, observe
 from sweeps.track import Tracker
 
 SYNC_SECONDS = 5.0
@@ -81,12 +81,16 @@ def follow(
     report: PartialReport | None,
     ended: threading.Event,
     warn: Callable[[str], None],
+    wanted: threading.Event | None = None,
 ) -> bool:
     """Sync and report until `ended` is set, and then once more; whether the last sync succeeded.
+
+    wanted: set whenever the parent asks for a sync at once, and when it has ended.
 
     sync: brings MLflow up to date; returns a line for everything that it could not mirror.
     """
     warned: set[str] = set()
+    wanted = wanted or ended
 
     def try_to(do: Callable[[], list[str] | None]) -> bool:
         try:
@@ -107,7 +111,9 @@ def follow(
         is_current = try_to(sync)
         if is_last:
             return is_current
-        ended.wait(min(LONGEST_REST, max(SYNC_SECONDS, REST_FACTOR * (time.monotonic() - begin))))
+        if not ended.is_set():
+            wanted.clear()
+        wanted.wait(min(LONGEST_REST, max(SYNC_SECONDS, REST_FACTOR * (time.monotonic() - begin))))
 
 
 def build_partial(folder: Path) -> None:
@@ -121,11 +127,12 @@ def main() -> int:
     folder = arguments.manifest.resolve().parent
     _step_back(folder.parent.parent / "logs" / "mirror.log")
     ended = threading.Event()
-    threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
+    wanted = threading.Event()
+    threading.Thread(target=_listen, args=(ended, wanted), daemon=True).start()
     tracker = Tracker(folder / MANIFEST_FILE, arguments.uri) if arguments.uri else None
     report = PartialReport(folder, build_partial) if arguments.partial_report else None
     sync = (lambda: tracker.sync().problems) if tracker else list
-    return 0 if follow(sync, report, ended, _warn) else 1
+    return 0 if follow(sync, report, ended, _warn, wanted) else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -136,10 +143,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _wait_for_end(ended: threading.Event) -> None:
+def _listen(ended: threading.Event, wanted: threading.Event) -> None:
+    """Every line on stdin asks for a sync at once; its end asks for the last one."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stdin.buffer.read()
+        for _ in sys.stdin.buffer:
+            wanted.set()
     ended.set()
+    wanted.set()
 
 
 def _step_back(log: Path) -> None:

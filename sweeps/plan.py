@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from core.config import RunConfig
 from core.cost import multiply_adds, parameters
 from core.errors import Cause
+from core.states import RunState, State
 from sweeps.grid import Grid, PlannedRun
-from sweeps.states import RunState, State
 
 DEFAULT_SPEED = 30e9
 """Multiply-adds per second of one CPU thread on a small ResNet, forward and backward; only used while

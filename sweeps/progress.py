@@ -50,7 +50,6 @@ class Tally:
     best: tuple[float, str] | None = None
 
     def __post_init__(self) -> None:
-        request = self.grid.request
         self._names: dict[str, str] = {}
         for cell in (*self.grid.references, *self.grid.cells):
             for run in cell.runs:
@@ -58,7 +57,6 @@ class Tally:
                 if not cell.reference:
                     self._note_best(run)
         self._in_grid = {run.id: run for cell in self.grid.cells for run in cell.runs}
-        self._metric = request.study.metric
 
     def name(self, run: str) -> str:
         return self._names[run]
@@ -115,7 +113,9 @@ class Display:
         tally.end(run, outcome)
         self._finished_work += self._work[run]
         value = metric_of(self._to_do[run], tally.grid.request.runs, tally.grid.request.study.metric)
-        shown = f"{value:.1f}" if value is not None else f"failed: {outcome.cause}: {outcome.message}"
+        shown = "done" if value is None else f"{value:.1f}"
+        if outcome.outcome == "failed":
+            shown = f"failed: {outcome.cause}: {outcome.message}"
         if self._live is None or outcome.outcome == "failed":
             self._console.print(
                 f"{tally.done + len(tally.failed)}/{tally.total} {tally.name(run)} [{run}]: {shown}",

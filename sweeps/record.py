@@ -18,8 +18,8 @@ from core.config import flatten
 from core.identity import digest
 from core.journal import read_lines
 from core.rundir import RunDirectory
+from core.states import RunState, State
 from reports.manifest import MANIFEST_FILE, Cell, Manifest, PlannedRun, plain
-from sweeps.states import RunState, State
 
 LAYOUT = 1
 """Raised when a record of an unchanged run directory comes out differently, so that mirrors are renewed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -35,18 +36,18 @@ class Tracking:
 
 
 @_typed
-class LocalLauncher:
+class LocalSettings:
     name: Literal["local"] = "local"
     workers: Annotated[int, Field(description="worker processes; 0: one per core", ge=0)] = 0
     retries: Annotated[int, Field(description="times a killed run is taken up again", ge=0)] = 3
 
 
 @_typed
-class DebugLauncher:
+class DebugSettings:
     name: Literal["debug"] = "debug"
 
 
-LAUNCHERS: dict[str, type] = {"local": LocalLauncher, "debug": DebugLauncher}
+LAUNCHERS: dict[str, type] = {"local": LocalSettings, "debug": DebugSettings}
 
 
 @_typed
@@ -128,7 +129,9 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     """
     sweep, run = _split(arguments)
     chosen = _choices(sweep, folders)
-    study = chosen.pop("study")
+    study = chosen.pop("study", None)
+    if study is None or study == "list":
+        raise UserError(f"study is missing: add study=NAME, one of {', '.join(study_names(folders))}, or study=all")
     names = study_names(folders) if study == "all" else [study]
     rest = [override.input_line or "" for override in sweep if override.get_key_element() != "study"]
     return [_request(name, rest, run, folders) for name in names]
@@ -149,7 +152,7 @@ def _request(name: str, sweep: list[str], run: list[Override], folders: Sequence
     for override in run:
         key, values = override.get_key_element(), _values(override)
         if key in axes:
-            axes[key] = values[0] if len(values) == 1 and isinstance(values[0], list) else values
+            axes[key] = _narrowed(key, values, axes[key])
         elif len(values) == 1:
             overrides[key] = values[0]
         else:
@@ -235,10 +238,19 @@ def _compose(overrides: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(ABLATIONS)):
             tree = OmegaConf.to_container(compose("config", overrides=[*overrides, *search]), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split("\n")[:2])) from None
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(" ".join(str(error).split())) from None
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
+
+
+def _narrowed(key: str, values: list[Any], asked: list[Any]) -> list[Any]:
+    """The user's values of an axis: `a,b`, or `[a,b]` unless its values are lists themselves."""
+    if len(values) == 1 and isinstance(values[0], list) and not any(isinstance(value, list) for value in asked):
+        values = values[0]
+    if not values:
+        raise InvalidValue(key, "[]", f"at least one of {', '.join(map(str, asked))}")
+    return values
 
 
 def _values(override: Override) -> list[Any]:

@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -46,10 +48,9 @@ def _dispatch(arguments: list[str]) -> int:
     if "--keys" in arguments:
         return actions.list_keys()
     overrides, folders = _config_dirs(arguments)
-    if not any(override.startswith("study=") for override in overrides) or "study=list" in overrides:
+    if overrides in ([], ["study=list"]):
         return actions.list_studies(folders)
-    codes = [actions.perform(asked) for asked in request.read(overrides, folders)]
-    return max(codes)
+    return actions.perform(request.read(overrides, folders))
 
 
 def _config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:

@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from core.rundir import RunDirectory
+from core.states import RunState, State
 from sweeps.grid import Grid
 from sweeps.plan import work
 from sweeps.progress import Tally, duration, fraction, step_text
-from sweeps.states import RunState, State
 from sweeps.tail import last_lines, last_step
 
 LOG_LINES = 5

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from core.config import EVALUATIONS
+from core.config import EVALUATIONS, METRICS
 from core.errors import InvalidValue, UserError, unknown_name
 
 _typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -78,7 +78,7 @@ class Study:
 
 
 @_typed
-class Mapping:
+class ValueMap:
     """How a scale turns the paper's value of one key into its own."""
 
     factor: Annotated[float, _help("own = paper * factor, at least 1", gt=0)]
@@ -92,7 +92,7 @@ class Scale:
     summary: Annotated[str, _help("one line")]
     is_paper: Annotated[bool, _help("whether this is the paper's own setting")]
     base: Annotated[dict[str, Any], _help("dotted keys that this scale sets")]
-    map: Annotated[dict[str, Mapping], _help("keys whose paper value is mapped")]
+    map: Annotated[dict[str, ValueMap], _help("keys whose paper value is mapped")]
 
 
 def check_study(study: Study) -> None:
@@ -101,10 +101,9 @@ def check_study(study: Study) -> None:
     for kind in study.evaluations:
         if kind not in EVALUATIONS:
             raise unknown_name(f"evaluation of {where}", kind, EVALUATIONS)
-    evaluation = study.metric.split(".")[0]
-    if evaluation not in [*study.evaluations, "train"]:
-        allowed = "one of " + ", ".join(f"{kind}.<name>" for kind in [*study.evaluations, "train"])
-        raise InvalidValue("metric", study.metric, f"{where}: {allowed}")
+    allowed = [f"{kind}.{name}" for kind in [*study.evaluations, "train"] for name in METRICS[kind]]
+    if study.metric not in allowed:
+        raise InvalidValue("metric", study.metric, f"{where}: one of {', '.join(allowed)}")
     for key, values in study.axes.items():
         if not values:
             raise UserError(f"{where}: axis {key} has no values")

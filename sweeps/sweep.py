@@ -4,12 +4,13 @@ A sweep is one process; its record `outputs/sweeps/<study>-<pid>.json` lets `act
 sweeps of the same study may run at once: leases see to it that every run is executed once.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,24 +19,28 @@ from rich.console import Console
 
 from core import data
 from core.attempts import Outcome
+from core.environment import cores
 from core.lease import holder, this_process
 from core.rundir import RunDirectory, write_json
+from core.states import RunState, State, observe
+from reports.tracking import IDS_FILE
 from sweeps.costs import check_disk
-from sweeps.devices import cores, gpus
+from sweeps.devices import gpus
 from sweeps.grid import Grid, PlannedRun, manifest
 from sweeps.local import LocalLauncher
 from sweeps.plan import Plan, plan
 from sweeps.progress import Display, Tally
-from sweeps.states import RunState, State, observe
 
 REFRESH_SECONDS = 0.5
 MIRROR_SECONDS = 120.0
 """How long the last synchronisation with MLflow may take before the sweep ends without it."""
+LINK_SECONDS = 15.0
+"""How long the report may wait for MLflow, to link to its pages."""
 CANCEL_SECONDS = 10.0
 
 
-class Interrupted(Exception):
-    """The user, or the system, asked the sweep to stop."""
+class Interrupted(BaseException):
+    """The user, or the system, asked to stop; not an Exception, so that no run takes it for its own failure."""
 
 
 def look(grid: Grid) -> dict[str, RunState]:
@@ -70,13 +75,14 @@ def run(grid: Grid, console: Console) -> int:
         f"{request.study.name}: {len(grid.cells)} cells, {len(grid.runs())} runs: "
         f"{len(plan_.done)} done already, {len(to_do)} to do"
     )
-    with _announced(grid), _mirror(grid, console) as mirror_ended:
+    with interruptible(), _announced(grid), _mirror(grid, console) as mirror:
         if to_do:
             prepare_data(grid, console)
-            with Display(tally, console, to_do) as display, _interruptible():
+            with Display(tally, console, to_do) as display:
                 _execute(grid, plan_, list(to_do.values()), display)
+        mirror.sync()
         _report(grid, console)
-        mirror_ended()
+        mirror.end()
     _last_words(grid, tally, console)
     return 1 if tally.failed or tally.done < tally.total else 0
 
@@ -96,12 +102,18 @@ def prepare_data(grid: Grid, console: Console) -> None:
 def cancel(grid: Grid, console: Console) -> None:
     """Stop the sweeps of this study on this machine; their runs stay resumable."""
     stopped = 0
-    for record in sorted(_sweeps(grid).glob(f"{grid.request.study.name}-*.json")):
+    for record in sorted(_sweeps(grid).glob("*.json")):
         owner = holder(record)
         if owner is None:
             record.unlink(missing_ok=True)
+        elif owner["study"] != grid.request.study.name:
+            continue
         elif owner["host"] == this_process()["host"]:
-            os.kill(owner["pid"], signal.SIGTERM)
+            try:
+                os.kill(owner["pid"], signal.SIGTERM)
+            except (ProcessLookupError, PermissionError) as error:
+                console.print(f"process {owner['pid']} cannot be stopped: {error.strerror}")
+                continue
             deadline = time.monotonic() + CANCEL_SECONDS
             while holder(record) is not None and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -148,6 +160,7 @@ def _execute_here(grid: Grid, to_do: list[PlannedRun], display: Display) -> None
 def _report(grid: Grid, console: Console) -> None:
     from reports.build import build
 
+    write_json(grid.request.manifest, manifest(grid))  # another sweep of the study may have written its own
     with console.status("building the report"):
         build(grid.request.report_dir)
 
@@ -172,7 +185,7 @@ def _last_words(grid: Grid, tally: Tally, console: Console) -> None:
 def _announced(grid: Grid) -> Iterator[None]:
     """Keep a record of this sweep for as long as it lives."""
     record = _sweeps(grid) / f"{grid.request.study.name}-{os.getpid()}.json"
-    write_json(record, this_process())
+    write_json(record, {**this_process(), "study": grid.request.study.name})
     try:
         yield
     finally:
@@ -183,40 +196,69 @@ def _sweeps(grid: Grid) -> Path:
     return grid.request.output / "sweeps"
 
 
-@contextmanager
-def _mirror(grid: Grid, console: Console) -> Iterator[Callable[[], None]]:
-    """The MLflow mirror and partial heatmap, by a process of its own that cannot slow or stop the sweep."""
-    request = grid.request
-    command = [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--partial-report"]
-    if request.settings.tracking.enabled:
-        command += ["--uri", request.tracking_uri]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+class Mirror:
+    """The process that keeps MLflow and the partial heatmap up to date; it cannot slow or stop the sweep."""
 
-    def end() -> None:
-        assert process.stdin is not None
-        process.stdin.close()
-        with console.status("bringing MLflow up to date"):
+    def __init__(self, grid: Grid, console: Console):
+        request = grid.request
+        self._uri = request.tracking_uri if request.settings.tracking.enabled else ""
+        self._ids_file = request.report_dir / IDS_FILE
+        self._log = request.output / "logs" / "mirror.log"
+        self._console = console
+        command = [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--partial-report"]
+        if self._uri:
+            command += ["--uri", self._uri]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+    def sync(self) -> None:
+        """Wait a little until MLflow has the runs, so that the report can link to them."""
+        if not self._uri or self._process.stdin is None:
+            return
+        asked = time.time()
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"sync\n")
+            self._process.stdin.flush()
+        with self._console.status("bringing MLflow up to date"):
+            while self._process.poll() is None and time.time() - asked < LINK_SECONDS:
+                with contextlib.suppress(FileNotFoundError):
+                    if self._ids_file.stat().st_mtime > asked:
+                        return
+                time.sleep(0.1)
+
+    def end(self) -> None:
+        """Let it synchronise once more, the report included, and say so if MLflow is not up to date."""
+        self.close()
+        with self._console.status("bringing MLflow up to date"):
             try:
-                code = process.wait(MIRROR_SECONDS)
+                code = self._process.wait(MIRROR_SECONDS)
             except subprocess.TimeoutExpired:
-                process.terminate()
+                self._process.terminate()
                 code = 1
         if code:
-            console.print(
-                f"warning: MLflow at {request.tracking_uri} is not up to date; bring it there later with "
-                f"action=track (details: {os.path.relpath(request.output)}/logs/mirror.log)",
+            self._console.print(
+                f"warning: MLflow at {self._uri} is not up to date; bring it there later with "
+                f"action=track (details: {os.path.relpath(self._log)})",
                 markup=False,
             )
 
-    try:
-        yield end
-    finally:
-        if process.stdin and not process.stdin.closed:
-            process.stdin.close()
+    def close(self) -> None:
+        """Tell it to end after one more synchronisation, without waiting."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _mirror(grid: Grid, console: Console) -> Iterator[Mirror]:
+    mirror = Mirror(grid, console)
+    try:
+        yield mirror
+    finally:
+        mirror.close()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` in the main thread."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The newest step of a journal, read from its end: a journal may have millions of lines."""
+"""The ends of a run's journal and log, read without their beginnings: they may have millions of lines."""
 
 import contextlib
 import json

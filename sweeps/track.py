@@ -12,11 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core.errors import UserError
-from core.rundir import RunDirectory
+from core.rundir import RunDirectory, write_json
+from core.states import State, observe
 from reports import manifest as manifests
+from reports.tracking import IDS_FILE
 from sweeps import record
 from sweeps.record import REPORT, DamagedRun, Entry
-from sweeps.states import State, observe
 from sweeps.store import (
     Experiment,
     Mirrored,
@@ -121,6 +122,8 @@ class Tracker:
             else:
                 self._sync_run(experiment, entry, report.mlflow_id, summary)
         self._write_report(experiment, summary.states)
+        ids = {run: mirrored.mlflow_id for run, mirrored in self._mirrored.items() if run != REPORT}
+        write_json(self._manifest_file.parent / IDS_FILE, {"experiment": experiment.id, "runs": ids})
         return summary
 
     def _sync_run(self, experiment: Experiment, entry: Entry, report_id: str, summary: SyncSummary) -> None:

@@ -34,6 +34,8 @@ def main() -> None:
         outcome = _execute(request) if not stopping.is_set() else Outcome("stopped")
         answers.write(json.dumps({"run": request["run"], **asdict(outcome)}) + "\n")
         answers.flush()
+        if stopping.is_set():
+            break  # the parent starts another worker if it has more to do
 
 
 def _execute(request: dict[str, Any]) -> Outcome:

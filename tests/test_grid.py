@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from core.data import DatasetInfo
 from core.errors import UserError
+from core.states import RunState, State
 from sweeps import request
 from sweeps.grid import Grid, assign, expand, load_paper, manifest
 from sweeps.plan import plan
-from sweeps.states import RunState, State
 
 INFO = DatasetInfo(
     train_count=8192,
@@ -76,6 +76,10 @@ def test_the_scale_maps_the_papers_values_and_the_command_line_is_taken_as_it_is
     assert all(entry["key"] != "train.epochs" for entry in asked.mapped)
 
 
+def test_the_untrained_encoder_stays_untrained_whatever_the_user_sets():
+    assert grid_of("train.epochs=200").references[0].runs[0].config.train.epochs == 0
+
+
 def test_an_axis_can_be_narrowed():
     one = grid_of("augment.transforms.0=crop,color", "augment.transforms.1=crop")
     assert [tuple(cell.values.values()) for cell in one.cells] == [("crop", "crop"), ("color", "crop")]
@@ -91,7 +95,7 @@ def test_seeds_multiply_the_runs_not_the_cells():
 
 
 def test_where_things_are_kept_does_not_change_the_runs(pairs: Grid):
-    moved = grid_of("output_dir=/elsewhere", "data.root=/pictures", "machine.device=cpu", "data.cache_gb=1")
+    moved = grid_of("output_dir=/elsewhere", "machine.device=cpu", "data.cache_gb=1")
     assert list(moved.runs()) == list(pairs.runs())
 
 
@@ -143,6 +147,9 @@ STUDY = {"name": "own", "title": "t", "summary": "s", "axes": {"loss.temperature
         ({"base": {"train.epoch": 1}}, "did you mean 'train.epochs'"),
         ({"metrik": "linear.top1"}, "unknown key 'study own: metrik'"),
         ({"metric": "knn.top1"}, "metric=knn.top1"),
+        ({"metric": "linear.topp1"}, "metric=linear.topp1"),
+        ({"metric": "linear.top5"}, "top-5 needs more than 2 classes"),
+        ({"axes": {"data.train_size": [100, 200]}}, "the cells of a study share one data set"),
         ({"evaluations": ["lineer"]}, "did you mean 'linear'"),
         ({"report": {"kind": "piechart"}}, "report.kind=piechart"),
         ({"report": {"kind": "heatmap", "rows": "loss.temperature", "columns": "x"}}, "report.columns=x"),
@@ -181,6 +188,35 @@ def test_a_study_of_ones_own_needs_one_file(tmp_path: Path):
         {"loss.temperature": 0.1},
         {"loss.temperature": 0.5},
     ]
+
+
+def test_an_axis_may_have_lists_as_values(tmp_path: Path):
+    (tmp_path / "study").mkdir()
+    axes = {"augment.transforms": [["crop"], ["crop", "color"]]}
+    (tmp_path / "study" / "own.yaml").write_text(yaml.safe_dump({**STUDY, "axes": axes}))
+    (asked,) = request.read(["study=own"], [tmp_path])
+    assert [cell.runs[0].config.augment.transforms for cell in expand(asked, INFO).cells] == [
+        ("crop",),
+        ("crop", "color"),
+    ]
+    (asked,) = request.read(["study=own", "augment.transforms=[crop]"], [tmp_path])
+    assert [cell.runs[0].config.augment.transforms for cell in expand(asked, INFO).cells] == [("crop",)]
+
+
+def test_a_study_may_configure_its_evaluations(tmp_path: Path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "own.yaml").write_text(yaml.safe_dump({**STUDY, "base": {"evaluate.linear.l2": 0.5}}))
+    (asked,) = request.read(["study=own"], [tmp_path])
+    assert expand(asked, INFO).cells[0].runs[0].evaluations["linear"]["l2"] == 0.5
+
+
+def test_yaml_that_is_none_is_one_line(tmp_path: Path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "own.yaml").write_text("name: [own\ntitle: x")
+    with pytest.raises(UserError) as caught:
+        request.read(["study=own"], [tmp_path])
+    assert "own.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_assign_reaches_items_of_lists():

@@ -67,7 +67,7 @@ def test_a_process_number_given_to_another_process_is_not_the_owner(tmp_path: Pa
 
 def test_a_lease_of_another_boot_is_dead(tmp_path: Path):
     path = tmp_path / "lease.json"
-    path.write_text(json.dumps({**lease.this_process(), "boot": 10}))
+    path.write_text(json.dumps({**lease.this_process(), "boot": "another"}))
     assert holder(path) is None
 
 

@@ -20,7 +20,7 @@ def test_the_config_is_stored_and_read_back(tmp_path: Path, tiny):
 def test_a_newer_schema_is_refused_with_one_line(tmp_path: Path, tiny):
     directory = RunDirectory.create(tmp_path, tiny())
     record = yaml.safe_load(directory.config_file.read_text())
-    directory.config_file.write_text(yaml.safe_dump({**record, "schema": 99}))
+    directory.config_file.write_text(yaml.safe_dump({**record, "schema": 99}, sort_keys=False))
     with pytest.raises(UserError, match="schema=99"):
         directory.config()
 

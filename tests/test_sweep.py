@@ -118,6 +118,27 @@ def test_a_killed_worker_is_replaced_and_its_run_taken_up_again(folder: Path):
     assert all((run / "result.json").exists() for run in runs(folder))
 
 
+def test_a_worker_asked_to_end_is_replaced_and_its_run_goes_on(folder: Path):
+    sweep = begin(folder, *LONG)
+    victim = eventually(lambda: training(folder))
+    os.kill(read_owner(victim / "lease.json")["pid"], signal.SIGTERM)
+    output, _ = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, output
+    assert [line["outcome"] for line in read_lines(victim / "attempts.jsonl") if "outcome" in line] == [
+        "stopped",
+        "done",
+    ]
+
+
+def test_a_run_directory_of_a_newer_program_is_refused(folder: Path):
+    assert call(folder, *QUICK).returncode == 0
+    config = runs(folder)[0] / "config.yaml"
+    config.write_text(config.read_text().replace("schema: 1", "schema: 2"))
+    done = call(folder, *QUICK)
+    assert done.returncode == 2
+    assert "schema=2" in done.stderr
+
+
 def test_two_sweeps_at_once_execute_every_run_once(folder: Path):
     sweeps = [begin(folder, *LONG) for _ in range(2)]
     outputs = [sweep.communicate(timeout=200)[0] for sweep in sweeps]
@@ -203,6 +224,12 @@ def test_looking_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[
         (["study=augment_pairs", "output_dir=/proc/outputs"], ["output_dir=/proc/outputs"]),
         (["study=augment_pairs", "augment.transforms.0=[crop,"], ["augment.transforms.0"]),
         (["--studdy"], ["--studdy", "--help"]),
+        (["sudy=augment_pairs"], ["sudy", "study"]),
+        (["action=plan"], ["study is missing"]),
+        (["study=augment_pairs", "loss.temperature=inf"], ["loss.temperature=inf"]),
+        (["study=augment_pairs", "augment.transforms.0=[]"], ["augment.transforms.0=[]"]),
+        (["study=augment_pairs", "data.root=/pictures"], ["data.root=/pictures", "no effect"]),
+        (["study=augment_pairs", "evaluate.linear.epochs=5"], ["evaluate.linear.epochs=5", "no effect"]),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], words: list[str]):

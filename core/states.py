@@ -31,17 +31,23 @@ class RunState:
 
 
 def observe(runs: Path, run: str, evaluation_ids: Mapping[str, str]) -> RunState:
-    """The state of one run, from a few file look-ups."""
+    """The state of one run, from a few file look-ups. Raises: UserError if a newer program wrote it."""
     directory = RunDirectory(runs, run)
+    directory.check_schema()
     trained = directory.result_file.exists()
     if trained and all(directory.evaluation_file(identity).exists() for identity in evaluation_ids.values()):
         return RunState(State.DONE)
+    return observe_unfinished(directory, trained)
+
+
+def observe_unfinished(directory: RunDirectory, trained: bool) -> RunState:
+    """The state of a run that lacks its result or an evaluation."""
     owner = holder(directory.lease_file)
     if owner is not None:
         return RunState(State.RUNNING, owner=owner)
     last = last_line(directory.attempts_file)
     if last.get("outcome") == "failed":
         return RunState(State.FAILED, last.get("cause", ""), last.get("message", ""))
-    if last.get("event") == "start" and not trained:
-        return RunState(State.PENDING, Cause.KILLED, "its process ended without a word")
+    if last.get("event") == "start":
+        return RunState(State.TRAINED if trained else State.PENDING, Cause.KILLED, "its process ended without a word")
     return RunState(State.TRAINED if trained else State.PENDING)
