@@ -186,4 +186,4 @@ def _report_bad(config: DataConfig, bad: dict[str, str]) -> None:
         raise InvalidValue("data.max_bad", config.max_bad, f"{count}, the first is {lines[0]}")
     for line in lines[:BAD_SHOWN]:
         log.warning("skipped %s", line)
-    log.warning("%s and skipped (data.max_bad=%d)", count, config.max_bad)
+    log.warning("%s and are skipped (data.max_bad=%d)", count, config.max_bad)

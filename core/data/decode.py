@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from core.environment import cores
 
@@ -37,7 +37,7 @@ def decode(path: str | Path, size: int) -> np.ndarray:
                 image.draft(None, (2 * size, 2 * size))
                 return square(_rgb(image), size)
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged files
-        raise BadPicture(_one_line(error, path)) from None
+        raise BadPicture(_reason(error)) from None
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -95,6 +95,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _one_line(error: Exception, path: str | Path) -> str:
-    text = str(error).replace(repr(str(path)), "the file").replace(str(path), "the file")
+def _reason(error: Exception) -> str:
+    """One line without the path, which the caller knows better how to name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

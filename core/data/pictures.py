@@ -84,7 +84,7 @@ class StreamedPictures(Pictures):
             for indices_N in batches_of_indices:
                 lengths.append(len(indices_N))
                 names = [self._names[index] for index in indices_N.tolist()]
-                for start in range(0, len(names), STREAM_CHUNK):
+                for start in range(0, max(len(names), 1), STREAM_CHUNK):
                     yield names[start : start + STREAM_CHUNK]
 
         loader = DataLoader(
