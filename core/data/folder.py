@@ -10,8 +10,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,11 +31,11 @@ A constant, and not a share of what the machine can cache: the fingerprint is th
 machine."""
 
 INDEX_SCHEMA = 1
+UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True)
-class File:
-    """One picture file; `name` is relative to the root, with forward slashes."""
+class File(NamedTuple):
+    """One picture file; `name` is relative to the root, with forward slashes. Files sort by name."""
 
     name: str
     label: int
@@ -120,18 +120,17 @@ class ImageFolder:
             if not found:
                 raise InvalidValue("data.root", shown(self.root), f"class folder {shown(f'{folder}/{name}')} is empty")
             files += found
-        return sorted(files, key=lambda file: os.fsencode(file.name))
+        return sorted(files)
 
     def _fingerprint(self, cache_dir: Path) -> str:
-        files = sorted([*self.files["train"], *self.files["test"]], key=lambda file: os.fsencode(file.name))
+        files = [*self.files["train"], *self.files["test"]]
         if sum(file.size for file in files) > READ_LIMIT:
-            contents = {file.name: f"{file.size} bytes" for file in files}
+            contents = [f"{file.size} bytes" for file in files]
         else:
             contents = _digests(self.root, files, cache_dir)
-        total = hashlib.blake2b(f"decode {DECODE_VERSION}".encode(), digest_size=16)
-        for file in files:
-            total.update(os.fsencode(file.name) + b"\0" + contents[file.name].encode() + b"\0")
-        return total.hexdigest()
+        lines = [f"{file.name}\0{content}\0" for file, content in zip(files, contents, strict=True)]
+        text = f"decode {DECODE_VERSION}\0" + "".join(lines)
+        return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def _walk(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
@@ -155,7 +154,7 @@ def _walk(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator
                 yield name, 0, 0
 
 
-def _digests(root: str, files: list[File], cache_dir: Path) -> dict[str, str]:
+def _digests(root: str, files: list[File], cache_dir: Path) -> list[str]:
     """Content digest of each file, read again only where size or modification time changed."""
     key = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()
     index_file = cache_dir / "index" / f"{key}.json"
@@ -167,14 +166,15 @@ def _digests(root: str, files: list[File], cache_dir: Path) -> dict[str, str]:
             digests = list(pool.map(lambda file: _content_digest(os.path.join(root, file.name)), stale))
         fresh = {file.name: [file.size, file.mtime_ns, digest] for file, digest in zip(stale, digests, strict=True)}
         known = {file.name: fresh.get(file.name) or known[file.name] for file in files}
-        write_atomically(index_file, json.dumps({"schema": INDEX_SCHEMA, "files": known}))
-    return {file.name: known[file.name][2] or "unreadable" for file in files}
+        lasting = {name: entry for name, entry in known.items() if entry[2] != UNREADABLE}
+        write_atomically(index_file, json.dumps({"schema": INDEX_SCHEMA, "files": lasting}))
+    return [known[file.name][2] for file in files]
 
 
-def _content_digest(path: str) -> str | None:
-    """None for a file that cannot be read; decoding will report it by name."""
+def _content_digest(path: str) -> str:
+    """`UNREADABLE` for a file that cannot be read; decoding will report it by name."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
-        return None
+        return UNREADABLE
