@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,21 @@ def test_two_processes_prepare_at_once(config, tmp_path):
         worker.join()
     assert sum(decoded for decoded, _ in results) == 16
     assert [loaded for _, loaded in results] == [14, 14]
+
+
+def prepare_and_die(config: DataConfig) -> None:
+    data.prepare(config, lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_preparation_that_was_killed_leaves_nothing(config, tmp_path):
+    killed = multiprocessing.get_context("spawn").Process(target=prepare_and_die, args=(config(),))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert not data.inspect(config()).cached
+    assert len(data.load(config(), "train")) == 14
+    folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert len([name for name in folders if name.startswith(".")]) == 0
 
 
 def test_many_pictures_are_decoded_by_several_processes(config, tree):

@@ -11,7 +11,6 @@ it costs decoding again.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,10 +57,12 @@ class CachedSplit:
         with FileLock(f"{self.path}.lock"):
             manifest = self.manifest()
             if manifest is None:
-                temporary = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}."))
+                # Only the holder of the lock writes here, so what lies there is left from a process that was killed.
+                temporary = self.path.with_name(f".{self.path.name}")
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
                 try:
                     manifest = self._write(temporary, source, progress)
-                    os.chmod(temporary, 0o755)
                     os.rename(temporary, self.path)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
