@@ -43,9 +43,7 @@ class DataConfig:
     ] = 256
     train_size: Annotated[int, _help("training pictures used; 0: all", ge=0)] = 0
     test_size: Annotated[int, _help("test pictures used; 0: all", ge=0)] = 0
-    fingerprint: Annotated[
-        str, _help("content hash of an image folder, set by the planner; empty for named data sets")
-    ] = ""
+    fingerprint: Annotated[str, _help("hash that names the pictures, set by the planner")] = ""
     root: Annotated[str, _help("folder that holds the pictures (not part of the run id)")] = ""
     download: Annotated[bool, _help("let torchvision download a missing data set")] = False
     cache_dir: Annotated[str, _help("folder of the decoded pictures")] = "outputs/data"

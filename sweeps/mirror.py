@@ -22,10 +22,11 @@ from reports.manifest import MANIFEST_FILE, read
 from sweeps.record import stamp
 from sweeps.track import Tracker
 
-SYNC_SECONDS = 5.0
+TICK_SECONDS = 5.0
+"""How often it looks for something to do."""
 REPORT_SECONDS = 30.0
 REST_FACTOR = 10
-"""After a round it rests this many times as long as the round took, so that it stays cheap for any study."""
+"""After a sync it rests this many times as long as the sync took, so that it stays cheap for any study."""
 LONGEST_REST = 60.0
 NICENESS = 5
 PARTIAL_FILES = ("table.csv", "figure.png")
@@ -90,7 +91,7 @@ def follow(
     sync: brings MLflow up to date; returns a line for everything that it could not mirror.
     """
     warned: set[str] = set()
-    wanted = wanted or ended
+    wanted = wanted or threading.Event()
 
     def try_to(do: Callable[[], list[str] | None]) -> bool:
         try:
@@ -103,17 +104,22 @@ def follow(
         warned.update(problems)
         return not problems
 
+    next_sync = float("-inf")
+    is_current = True
     while True:
-        begin = time.monotonic()
+        is_asked = wanted.is_set()
+        wanted.clear()  # before `ended` is read: what is set from here on ends the wait below at once
         is_last = ended.is_set()
         if report is not None:
             try_to(report.close if is_last else report.refresh)
-        is_current = try_to(sync)
+        begin = time.monotonic()
+        if is_last or is_asked or begin >= next_sync:
+            is_current = try_to(sync)
+            took = time.monotonic() - begin
+            next_sync = begin + took + min(LONGEST_REST, max(TICK_SECONDS, REST_FACTOR * took))
         if is_last:
             return is_current
-        if not ended.is_set():
-            wanted.clear()
-        wanted.wait(min(LONGEST_REST, max(SYNC_SECONDS, REST_FACTOR * (time.monotonic() - begin))))
+        wanted.wait(TICK_SECONDS)
 
 
 def build_partial(folder: Path) -> None:

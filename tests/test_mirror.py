@@ -110,7 +110,7 @@ def test_a_last_sync_that_fails_is_not_up_to_date() -> None:
 
 def follow_quickly(sync: Callable[[], list[str]], ended: threading.Event, warn: Callable[[str], None]) -> bool:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mirror, "SYNC_SECONDS", 0.01)
+        patch.setattr(mirror, "TICK_SECONDS", 0.01)
         return follow(sync, None, ended, warn)
 
 
