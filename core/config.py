@@ -41,8 +41,8 @@ class DataConfig:
     stored_size: Annotated[
         int, _help("side in pixels of the stored picture from which views are taken", ge=8, le=2048)
     ] = 256
-    train_size: Annotated[int, _help("training pictures used; 0: all", ge=0)] = 0
-    test_size: Annotated[int, _help("test pictures used; 0: all", ge=0)] = 0
+    train_size: Annotated[int, _help("training pictures used, at most; 0: all", ge=0)] = 0
+    test_size: Annotated[int, _help("test pictures used, at most; 0: all", ge=0)] = 0
     fingerprint: Annotated[str, _help("hash that names the pictures, set by the planner")] = ""
     root: Annotated[str, _help("folder that holds the pictures (not part of the run id)")] = ""
     download: Annotated[bool, _help("let torchvision download a missing data set")] = False

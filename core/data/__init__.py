@@ -158,10 +158,8 @@ def _wanted(config: DataConfig, split: SplitName) -> int:
 
 
 def _count(config: DataConfig, source: Source, split: SplitName) -> int:
-    there, wanted = source.count(split), _wanted(config, split)
-    if wanted > there:
-        raise InvalidValue(f"data.{split}_size", wanted, f"there are {there:,} {split} pictures (0: all)")
-    return wanted or there
+    there = source.count(split)
+    return min(_wanted(config, split) or there, there)
 
 
 def _bytes(config: DataConfig, source: Source) -> int:
