@@ -1,6 +1,6 @@
 """The attempts at a run: `attempts.jsonl`, one line at the start and one at the end of each.
 
-    {"event": "start", "attempt", "host", "pid", "time"}
+    {"event": "start", "attempt", "host", "pid", "job", "time"}
     {"event": "end", "attempt", "outcome", "cause", "message", "time"}
 
 A start without an end is an attempt that is under way, or whose process was killed.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.journal import read_lines
+from core.lease import slurm_job
 from core.rundir import RunDirectory
 
 
@@ -38,7 +39,7 @@ class Attempt:
     def start(cls, directory: RunDirectory) -> "Attempt":
         starts = [line["attempt"] for line in read_lines(directory.attempts_file) if line["event"] == "start"]
         attempt = cls(directory, max(starts, default=0) + 1)
-        attempt._write(event="start", host=socket.gethostname(), pid=os.getpid())
+        attempt._write(event="start", host=socket.gethostname(), pid=os.getpid(), job=slurm_job()[0])
         return attempt
 
     def end(self, outcome: Outcome) -> None:

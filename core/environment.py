@@ -9,6 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from core.rundir import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE_FILE = "SOURCE.json"
+"""Beside the packages in a copy of the program (sweeps/snapshot.py): {"commit", "dirty"}."""
 PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 """The packages that can change a number; the rest is in the environment of whoever runs it."""
 
@@ -34,7 +39,13 @@ def describe(device: str) -> dict[str, Any]:
 
 @cache
 def source_version() -> tuple[str, bool]:
-    """Commit of the checkout that runs, and whether it has uncommitted changes; ("", False) without git."""
+    """Commit of the checkout that runs, and whether it has uncommitted changes; ("", False) without git.
+
+    A copy of the program that waited in a queue says what it was copied from.
+    """
+    copied_from = read_json(ROOT / SOURCE_FILE)
+    if copied_from is not None:
+        return copied_from["commit"], copied_from["dirty"]
     commit = _git("rev-parse", "HEAD")
     return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
 
@@ -53,9 +64,8 @@ def cpu_model() -> str:
 
 
 def _git(*arguments: str) -> str:
-    root = Path(__file__).resolve().parent.parent
     try:
-        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

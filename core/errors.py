@@ -35,6 +35,7 @@ class Cause(StrEnum):
     PREEMPTED = "preempted"
     NODE_FAILURE = "node failure"
     KILLED = "killed"
+    CANCELLED = "cancelled"
     BAD_DATA = "bad data"
     DISK_FULL = "disk full"
     CODE_ERROR = "code error"
@@ -42,7 +43,7 @@ class Cause(StrEnum):
     @property
     def can_pass(self) -> bool:
         """Whether starting the run again, with nothing changed, can succeed."""
-        return self in {Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAILURE, Cause.KILLED}
+        return self in {Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAILURE, Cause.KILLED, Cause.CANCELLED}
 
 
 def cause_of(error: BaseException) -> Cause:

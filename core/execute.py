@@ -4,6 +4,7 @@ This never raises for what can go wrong with a run: it ends as an `Outcome`, whi
 that it adds to `attempts.jsonl`. Other runs go on whatever happens to this one.
 """
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ import torch
 from core import data
 from core.attempts import Attempt, Outcome
 from core.config import EVALUATIONS, RunConfig, as_dict, parse, run_config, unflatten
+from core.distributed import Group
 from core.encoder import Encoder, build_encoder
 from core.environment import describe
-from core.errors import cause_of
+from core.errors import RunFailed, cause_of
 from core.evaluate import Evaluator
 from core.identity import SCHEMA_VERSION, evaluation_id
 from core.lease import Lease
@@ -30,12 +32,14 @@ def execute(
     evaluations: Mapping[str, Mapping[str, Any]],
     machine: Mapping[str, Any],
     stop: Callable[[], bool] = lambda: False,
+    group: Group | None = None,
 ) -> Outcome:
     """Bring a run to where its result and the evaluations asked for are on disk.
 
     evaluations: kind to config, for example {"linear": {"protocol": "lbfgs"}}.
     machine: dotted machine-only keys that replace those stored in the run's config.yaml, which may have
         been written on another machine.
+    group: the processes that share the training, seen from their leader; the others `follow`.
     """
     lease = None
     try:
@@ -46,7 +50,7 @@ def execute(
             return Outcome("done")
         held = lease
         record = Attempt.start(directory)
-        outcome = _run(directory, evaluations, machine, lambda: stop() or held.lost)
+        outcome = _run(directory, evaluations, machine, lambda: stop() or held.lost, group)
         record.end(outcome)
         return outcome
     except OSError as error:
@@ -61,12 +65,18 @@ def _run(
     evaluations: Mapping[str, Mapping[str, Any]],
     machine: Mapping[str, Any],
     stop: Callable[[], bool],
+    group: Group | None,
 ) -> Outcome:
     try:
         config = on_this_machine(directory.config(), machine)
         encoder = None
         if directory.result() is None:
-            encoder = train(config, directory, stop)
+            if group is None:
+                encoder = train(config, directory, stop)
+            else:
+                group.announce({"runs": str(directory.path.parent), "run": directory.id, "machine": dict(machine)})
+                with group.session(pick_device(config.machine.device)):
+                    encoder = train(config, directory, stop)
         _evaluate(directory, config, evaluations, encoder, stop)
         return Outcome("done")
     except Stopped:
@@ -74,6 +84,23 @@ def _run(
     except Exception as error:
         traceback.print_exc()
         return Outcome("failed", cause_of(error), _first_line(error))
+
+
+def follow(group: Group, stop: Callable[[], bool] = lambda: False) -> None:
+    """Share the trainings that the leader of the group announces, until it announces none.
+
+    A training that fails on one process breaks the connections of its session, on which all others leave it too.
+    Raises: RuntimeError when the leader is gone.
+    """
+    while (message := group.listen()) is not None:
+        directory = RunDirectory(message["runs"], message["run"])
+        config = on_this_machine(directory.config(), message["machine"])
+        with contextlib.suppress(Stopped, RunFailed):
+            try:
+                with group.session(pick_device(config.machine.device)):
+                    train(config, directory, stop)
+            except RuntimeError:
+                traceback.print_exc()
 
 
 def _evaluate(

@@ -3,7 +3,8 @@
 The file names host, boot, process and SLURM job of its owner. It is looked at and replaced only under a
 short file lock, so of many workers that want a run exactly one gets it; a lease whose owner is dead is
 taken over. An owner on this host is dead when its process is gone (whatever the file's age); an owner on
-another host is dead when it has not renewed its lease for `STALE_SECONDS`.
+another host is dead when it has not renewed its lease for `STALE_SECONDS`, or at once if it was an earlier
+attempt of the SLURM job that asks: a job that was queued again does not wait for its own past.
 """
 
 import contextlib
@@ -81,6 +82,9 @@ def read_owner(path: Path) -> dict[str, Any] | None:
 
 def is_alive(owner: dict[str, Any], path: Path) -> bool:
     if owner["host"] != socket.gethostname():
+        job, restart = slurm_job()
+        if job and owner["job"] == job and owner["restart"] < restart:
+            return False
         try:
             return time.time() - path.stat().st_mtime < STALE_SECONDS
         except FileNotFoundError:
@@ -90,14 +94,23 @@ def is_alive(owner: dict[str, Any], path: Path) -> bool:
 
 def this_process() -> dict[str, Any]:
     """What identifies this process, also after its number is given to another one."""
+    job, restart = slurm_job()
     return {
         "host": socket.gethostname(),
         "boot": boot_id(),
         "pid": os.getpid(),
         "started": process_started(os.getpid()),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "job": job,
+        "restart": restart,
         "time": round(time.time(), 3),
     }
+
+
+def slurm_job() -> tuple[str, int]:
+    """The SLURM job of this process, `<array job>_<index>` in an array, and how often it was queued again."""
+    job, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    name = f"{job}_{index}" if job else os.environ.get("SLURM_JOB_ID", "")
+    return name, int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
 def process_started(pid: int) -> float | None:

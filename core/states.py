@@ -18,6 +18,8 @@ class State(StrEnum):
     TRAINED = "trained"
     """Trained; an evaluation asked for is missing."""
     RUNNING = "running"
+    QUEUED = "queued"
+    """Waiting in a cluster's queue; only the cluster knows (sweeps/cluster.py)."""
     FAILED = "failed"
     PENDING = "pending"
 

@@ -2,7 +2,8 @@
 
 Invariants kept here: everything random in a step is a function of (seed, step); a resumed training ends
 with the weights and the journal of an undisturbed one, because the checkpoint holds all that is carried
-from step to step and the journal is cut back to the checkpoint's place.
+from step to step and the journal is cut back to the checkpoint's place. Several processes may share a training
+(core/distributed.py): each computes its part of every batch, and only the leader writes.
 """
 
 import math
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from core import checkpoint, data
+from core import checkpoint, data, distributed
 from core.augment import Augmenter
 from core.config import RunConfig
 from core.encoder import Encoder, build_encoder
@@ -79,8 +80,9 @@ def train(config: RunConfig, directory: RunDirectory, stop: Callable[[], bool] =
     try:
         training.run(stop)
     finally:
-        training.journal.close()
-    training.finish()
+        training.close()
+    if training.leads:
+        training.finish()
     return training.model.encoder
 
 
@@ -91,6 +93,7 @@ class Training:
         self.config = config
         self.directory = directory
         self.device = pick_device(config.machine.device)
+        self.leads = distributed.rank() == 0
         state = checkpoint.load(directory.checkpoint_file)
         # Sums over threads depend on their number, so a run keeps the number that it began with.
         threads = state["threads"] if state else config.machine.threads
@@ -100,9 +103,14 @@ class Training:
         self.pictures = data.load(config.data, "train")
         torch.manual_seed(config.seed)
         model = Model(config, len(self.pictures.classes))
+        distributed.synchronise_batch_norm(model)
         self.model = model.to(memory_format=torch.channels_last).to(self.device)
+        self.shared_model = distributed.share(self.model, self.device)
         self.optimizer = build_optimizer(config.optimizer, [self.model])
         self.augmenter = Augmenter(config.augment, config.data.image_size)
+        # This process's part of each batch.
+        self.own = config.train.batch_size // distributed.size()
+        self.first = distributed.rank() * self.own
         self.steps_per_epoch = len(self.pictures) // config.train.batch_size
         self.total_steps = self.steps_per_epoch * config.train.epochs
         # Two epochs are kept because batches are read ahead of the step that uses them.
@@ -112,7 +120,12 @@ class Training:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
-        self.journal = Journal(directory.journal_file, state["journal_bytes"] if state else 0)
+        if self.leads:
+            self.journal = Journal(directory.journal_file, state["journal_bytes"] if state else 0)
+
+    def close(self) -> None:
+        if self.leads:
+            self.journal.close()
 
     def run(self, stop: Callable[[], bool]) -> None:
         saved = logged = time.perf_counter()
@@ -131,14 +144,14 @@ class Training:
             progress.seconds += now - before
             if not math.isfinite(loss):
                 raise RunFailed(Cause.DIVERGED, f"loss is {loss} at step {progress.step}")
-            if progress.step % self.config.machine.log_steps == 0:
+            if self.leads and progress.step % self.config.machine.log_steps == 0:
                 speed = (progress.step - logged_step) * self.config.train.batch_size / (now - logged)
                 self.log_step(loss, accuracy, speed)
                 logged, logged_step = now, progress.step
             epoch_ends = progress.step % self.steps_per_epoch == 0
             if epoch_ends:
                 self.log_epoch()
-            stopping = stop() and progress.step < self.total_steps
+            stopping = distributed.any_of_all(stop(), self.device) and progress.step < self.total_steps
             if epoch_ends or stopping or now - saved > self.config.machine.checkpoint_seconds:
                 self.save()
                 saved = now
@@ -146,15 +159,15 @@ class Training:
                 raise Stopped
 
     def indices(self, step: int) -> torch.Tensor:
-        """The numbers of the pictures of one step; each epoch is a permutation of its own."""
+        """The numbers of this process's pictures of one step; each epoch is a permutation of its own."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        begin = place * self.config.train.batch_size
-        return self.epoch_order(epoch)[begin : begin + self.config.train.batch_size]
+        begin = place * self.config.train.batch_size + self.first
+        return self.epoch_order(epoch)[begin : begin + self.own]
 
     def step(self, x_NCHW: torch.Tensor) -> tuple[float, float]:
         """One optimizer step on the pictures x (uint8); returns loss and accuracy in percent."""
         config, step = self.config, self.progress.step
-        draws = self.augmenter.draw(len(x_NCHW), config.seed, step)
+        draws = self.augmenter.draw(config.train.batch_size, config.seed, step).slice(self.first, self.first + self.own)
         samples = config.train.batch_size
         lr = learning_rate(
             step * samples,
@@ -168,19 +181,20 @@ class Training:
         if config.train.objective == "contrastive":
             # Both views in one forward pass: in two, batch norm could tell them apart.
             with autocast:
-                z_ND = self.model(self.augmenter.two_views(x_NCHW, draws))
+                z_ND = self.shared_model(self.augmenter.two_views(x_NCHW, draws))
             z1_ND, z2_ND = z_ND.float().chunk(2)
             loss, accuracy, _ = nt_xent(z1_ND, z2_ND, config.loss.temperature)
         else:
             labels_N = self.pictures.labels_N[self.indices(step)].to(self.device)
             with autocast:
-                logits_NC = self.model(self.augmenter.one_view(x_NCHW, draws))
+                logits_NC = self.shared_model(self.augmenter.one_view(x_NCHW, draws))
             loss = functional.cross_entropy(logits_NC.float(), labels_N)
             accuracy = (logits_NC.argmax(1) == labels_N).float().mean() * 100
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.item(), accuracy.item()
+        values = distributed.mean_of_all(torch.stack([loss.detach(), accuracy]))
+        return tuple(values.tolist())
 
     def log_step(self, loss: float, accuracy: float, images_per_s: float) -> None:
         config, step = self.config, self.progress.step
@@ -200,19 +214,22 @@ class Training:
         progress = self.progress
         progress.loss = progress.loss_sum / progress.epoch_steps
         progress.accuracy = progress.accuracy_sum / progress.epoch_steps
-        self.journal.write(
-            "epoch",
-            step=progress.step,
-            epoch=progress.step // self.steps_per_epoch,
-            samples=progress.step * self.config.train.batch_size,
-            loss=progress.loss,
-            accuracy=progress.accuracy,
-            seconds=round(progress.seconds, 3),
-        )
+        if self.leads:
+            self.journal.write(
+                "epoch",
+                step=progress.step,
+                epoch=progress.step // self.steps_per_epoch,
+                samples=progress.step * self.config.train.batch_size,
+                loss=progress.loss,
+                accuracy=progress.accuracy,
+                seconds=round(progress.seconds, 3),
+            )
         progress.loss_sum = progress.accuracy_sum = 0.0
         progress.epoch_steps = 0
 
     def save(self) -> None:
+        if not self.leads:
+            return
         state = {
             "schema": SCHEMA_VERSION,
             "model": self.model.state_dict(),

@@ -1,7 +1,8 @@
-"""The actions of the command line: run, plan, status, cancel, report, track, and the lists."""
+"""The actions of the command line: run, plan, status, cancel, report, track, logs, and the lists."""
 
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from rich.console import Console
 
 from core import data
 from core.config import EVALUATIONS, RunConfig, known_keys
-from core.errors import UserError
-from core.rundir import write_json
-from sweeps import costs, status, sweep
+from core.errors import InvalidValue, UserError
+from core.rundir import RunDirectory, write_json
+from sweeps import cluster, costs, status, submit, sweep
 from sweeps.grid import Grid, data_config, expand, manifest
 from sweeps.plan import plan
 from sweeps.request import Request, load_study, study_names
+from sweeps.submission import submissions_folder
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a process ended by SIGINT."""
@@ -68,14 +70,21 @@ def check_output(request: Request) -> None:
 
 
 def _perform(grid: Grid, console: Console) -> int:
-    match grid.request.settings.action:
+    settings = grid.request.settings
+    match settings.action:
         case "plan":
-            plan_ = plan(grid.runs().values(), sweep.look(grid))
-            costs.show(grid, plan_, sweep.worker_count(grid, plan_), console)
+            _plan(grid, console)
         case "status":
-            status.show(grid, sweep.look(grid), console)
+            if settings.watch:
+                status.watch(grid, lambda: cluster.look_closely(grid), console)
+            else:
+                status.show(grid, cluster.look_closely(grid), console)
+            _track_in_background(grid)
         case "cancel":
             sweep.cancel(grid, console)
+            cluster.cancel(grid, console)
+        case "logs":
+            _logs(grid, console)
         case "report":
             return _report(grid, console)
         case "track":
@@ -85,7 +94,29 @@ def _perform(grid: Grid, console: Console) -> int:
     return 0
 
 
+def _plan(grid: Grid, console: Console) -> None:
+    plan_ = plan(grid.runs().values(), cluster.look_anyway(grid).states)
+    costs.show(grid, plan_, sweep.worker_count(grid, plan_), console)
+    if grid.request.launcher.name == "slurm":
+        submit.show(grid, plan_, console)
+
+
+def _logs(grid: Grid, console: Console) -> None:
+    """Raises: UserError unless the beginning of an id names exactly one run of the study."""
+    prefix = grid.request.settings.run
+    found = [run for run in grid.runs() if prefix and run.startswith(prefix)]
+    if len(found) != 1:
+        allowed = f"the beginning of one run's id; {len(found)} runs of {grid.request.study.name} begin so"
+        raise InvalidValue("run", prefix, allowed)
+    directory = RunDirectory(grid.request.runs, found[0])
+    if not directory.log_file.exists():
+        raise InvalidValue("run", prefix, "this run has not begun")
+    console.file.write(directory.log_file.read_text(errors="replace"))
+
+
 def _run(grid: Grid, console: Console) -> int:
+    if grid.request.launcher.name == "slurm":
+        return submit.submit(grid, console)
     try:
         return sweep.run(grid, console)
     except (sweep.Interrupted, KeyboardInterrupt):
@@ -99,8 +130,22 @@ def _report(grid: Grid, console: Console) -> int:
 
     write_json(grid.request.manifest, manifest(grid))
     build(grid.request.report_dir)
+    _track_in_background(grid)
     console.print(f"report   {os.path.relpath(grid.request.report_dir)}/report.html", highlight=False)
     return 0
+
+
+def _track_in_background(grid: Grid) -> None:
+    """Bring what the jobs of a cluster have done into MLflow, without waiting for it."""
+    request = grid.request
+    if request.settings.tracking.enabled and request.manifest.exists() and submissions_folder(request.output).exists():
+        subprocess.Popen(
+            [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--uri", request.tracking_uri],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
 def _track(grid: Grid, console: Console) -> int:

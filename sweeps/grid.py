@@ -7,7 +7,7 @@ the user set on the command line (taken as it is).
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def _runs(flat: dict[str, Any], request: Request, evaluations: dict[str, dict[st
     return tuple(planned)
 
 
-def _check(request: Request, info: DatasetInfo, cells: Iterable[Cell]) -> None:
+def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
     seen: dict[str, Cell] = {}
     without_effect = {key for key in request.overrides if not key.startswith("evaluate.")}
     for cell in cells:
@@ -222,12 +222,23 @@ def _check(request: Request, info: DatasetInfo, cells: Iterable[Cell]) -> None:
         )
     if request.study.metric.endswith(".top5") and len(info.classes) <= 5:
         raise InvalidValue("metric", request.study.metric, f"top-5 needs more than {len(info.classes)} classes")
+    _check_processes(request, cells)
     for key in request.study.axes:
         if key.startswith("data."):
             raise UserError(f"study {request.study.name}: axis {key}: the cells of a study share one data set")
     if without_effect:
         key = min(without_effect)
         raise InvalidValue(key, request.overrides[key], "has no effect on any cell of this study")
+
+
+def _check_processes(request: Request, cells: Iterable[Cell]) -> None:
+    """Raises: InvalidValue where the processes that share a run would not get the same number of pictures."""
+    for key in ("processes_per_run", "tasks"):
+        processes = getattr(request.launcher, key, 1)
+        for cell in cells:
+            batch_size = cell.runs[0].config.train.batch_size
+            if batch_size % processes:
+                raise InvalidValue(f"launcher.{key}", processes, f"must divide train.batch_size ({batch_size})")
 
 
 def _text(values: Mapping[str, Any]) -> str:

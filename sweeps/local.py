@@ -16,14 +16,15 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.attempts import Attempt, Outcome, last_line
+from core.config import RunConfig
 from core.errors import Cause, cause_of
 from core.rundir import RunDirectory
 from core.states import State, observe
-from sweeps.grid import PlannedRun
 
 GRACE_SECONDS = 3.5
 """Time for a worker to save its run after Ctrl-C; within the five seconds that a user waits."""
@@ -31,6 +32,18 @@ HELD_SECONDS = 0.5
 """Pause before looking again at a run that a worker of another sweep executes."""
 
 Report = Callable[[str, Outcome], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run for a worker."""
+
+    id: str
+    evaluations: Mapping[str, Mapping[str, Any]]
+    """Name to full config, as a PlannedRun has it."""
+    evaluation_ids: Mapping[str, str]
+    config: RunConfig | None = None
+    """None where the run directory is there already."""
 
 
 class LocalLauncher:
@@ -46,23 +59,30 @@ class LocalLauncher:
         gpus: Sequence[str],
         retries: int,
         report: Report,
+        processes_per_run: int = 1,
+        pass_over: Callable[[Work], Outcome | None] = lambda work: None,
+        grace_seconds: float = GRACE_SECONDS,
     ):
+        """`pass_over` says of a run whether it is to be left alone, and as what it then counts."""
         self._runs = runs
         self._machine = {**machine, "machine.threads": machine["machine.threads"] or threads}
         self._threads = threads
         self._gpus = gpus
         self._retries = retries
         self._report = report
-        self._queue: queue.SimpleQueue[PlannedRun] = queue.SimpleQueue()
+        self._processes_per_run = processes_per_run
+        self._pass_over = pass_over
+        self._grace_seconds = grace_seconds
+        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._left = 0
         self._lock = threading.Lock()
         self._deaths: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._processes: dict[int, subprocess.Popen[str]] = {}
-        self._running: dict[int, PlannedRun] = {}
+        self._running: dict[int, Work] = {}
         self._servers = [threading.Thread(target=self._serve, args=(n,), daemon=True) for n in range(workers)]
 
-    def start(self, runs: Sequence[PlannedRun]) -> None:
+    def start(self, runs: Sequence[Work]) -> None:
         self._left = len(runs)
         for run in runs:
             self._queue.put(run)
@@ -74,7 +94,7 @@ class LocalLauncher:
         return not any(server.is_alive() for server in self._servers)
 
     @property
-    def running(self) -> list[PlannedRun]:
+    def running(self) -> list[Work]:
         """The runs that workers execute now."""
         return list(self._running.values())
 
@@ -83,7 +103,7 @@ class LocalLauncher:
         self._stopping.set()
         for process in list(self._processes.values()):
             process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + self._grace_seconds
         for server in self._servers:
             server.join(max(0.0, deadline - time.monotonic()))
         for process in list(self._processes.values()):
@@ -93,6 +113,10 @@ class LocalLauncher:
         """Serve worker `number` until no run is left."""
         try:
             while (run := self._next()) is not None:
+                passed = self._pass_over(run)
+                if passed is not None:
+                    self._finish(run, passed)
+                    continue
                 self._running[number] = run
                 outcome = self._attempt(number, run)
                 del self._running[number]
@@ -104,7 +128,7 @@ class LocalLauncher:
                 process.stdin.close()
                 process.wait()
 
-    def _next(self) -> PlannedRun | None:
+    def _next(self) -> Work | None:
         """The next run; waits while others may still give one back; None when all are finished."""
         while not self._stopping.is_set():
             with self._lock:
@@ -116,7 +140,7 @@ class LocalLauncher:
                 continue
         return None
 
-    def _attempt(self, number: int, run: PlannedRun) -> Outcome:
+    def _attempt(self, number: int, run: Work) -> Outcome:
         """One attempt of worker `number`; whatever goes wrong here costs this run only."""
         try:
             outcome = self._ask(number, run)
@@ -129,9 +153,10 @@ class LocalLauncher:
             return Outcome("failed", Cause.PREEMPTED, "the worker was asked to stop")
         return outcome
 
-    def _ask(self, number: int, run: PlannedRun) -> Outcome:
+    def _ask(self, number: int, run: Work) -> Outcome:
         """Have the worker execute the run. A worker that dies makes the outcome a failure."""
-        RunDirectory.create(self._runs, run.config)
+        if run.config is not None:
+            RunDirectory.create(self._runs, run.config)
         process = self._processes.get(number)
         if process is None or process.poll() is not None:
             process = self._processes[number] = self._spawn(number)
@@ -154,7 +179,7 @@ class LocalLauncher:
             return Outcome(fields["outcome"], fields["cause"], fields["message"])
         return self._buried(process, run)
 
-    def _buried(self, process: subprocess.Popen[str], run: PlannedRun) -> Outcome:
+    def _buried(self, process: subprocess.Popen[str], run: Work) -> Outcome:
         """What became of a worker that ended without an answer; recorded in its run's directory."""
         code = process.wait()
         if self._stopping.is_set():
@@ -171,7 +196,7 @@ class LocalLauncher:
             Attempt(RunDirectory(self._runs, run.id), last["attempt"]).end(outcome)
         return outcome
 
-    def _handle(self, run: PlannedRun, outcome: Outcome) -> None:
+    def _handle(self, run: Work, outcome: Outcome) -> None:
         """Count the run as finished, or put it back."""
         if outcome.outcome == "held":
             self._wait_for_other(run)
@@ -181,6 +206,9 @@ class LocalLauncher:
             if self._deaths[run.id] <= self._retries:
                 self._queue.put(run)
                 return
+        self._finish(run, outcome)
+
+    def _finish(self, run: Work, outcome: Outcome) -> None:
         with self._lock:
             self._left -= 1
         if outcome.outcome != "stopped":
@@ -189,9 +217,13 @@ class LocalLauncher:
             except Exception:
                 traceback.print_exc()  # what watches can not stop the sweep
 
-    def _wait_for_other(self, run: PlannedRun) -> None:
+    def _wait_for_other(self, run: Work) -> None:
         """Another sweep's worker has the run: look again later, and take the run over if that one dies."""
         while not self._stopping.is_set():
+            passed = self._pass_over(run)
+            if passed is not None:
+                self._finish(run, passed)
+                return
             state = observe(self._runs, run.id, run.evaluation_ids)
             if state.state == State.DONE:
                 self._handle(run, Outcome("done"))
@@ -220,9 +252,11 @@ class LocalLauncher:
             "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
         }
         if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
+            first = number * self._processes_per_run
+            own = [self._gpus[(first + rank) % len(self._gpus)] for rank in range(self._processes_per_run)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))
         return subprocess.Popen(
-            [sys.executable, "-m", "sweeps.worker"],
+            [sys.executable, "-m", "sweeps.worker", str(self._processes_per_run)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

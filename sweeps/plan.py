@@ -25,6 +25,8 @@ class Plan:
     done: tuple[PlannedRun, ...]
     running: tuple[PlannedRun, ...]
     """Executed by a worker of another sweep just now."""
+    queued: tuple[PlannedRun, ...]
+    """Waiting in a cluster's queue."""
     hopeless: tuple[PlannedRun, ...]
     """Diverged: by invariant 1 they would diverge again."""
 
@@ -40,6 +42,7 @@ def plan(runs: Iterable[PlannedRun], states: Mapping[str, RunState]) -> Plan:
         "evaluate": [],
         "done": [],
         "running": [],
+        "queued": [],
         "hopeless": [],
     }
     for run in runs:
@@ -50,7 +53,7 @@ def plan(runs: Iterable[PlannedRun], states: Mapping[str, RunState]) -> Plan:
 def _group(state: RunState) -> str:
     if state.state == State.FAILED and state.cause == Cause.DIVERGED:
         return "hopeless"
-    by_state = {State.DONE: "done", State.TRAINED: "evaluate", State.RUNNING: "running"}
+    by_state = {State.DONE: "done", State.TRAINED: "evaluate", State.RUNNING: "running", State.QUEUED: "queued"}
     return by_state.get(state.state, "train")
 
 

@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from core.config import EVALUATIONS, RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
+from sweeps.launcher import LAUNCHERS
 from sweeps.study import Scale, Study, check_study
 
 ABLATIONS = Path(__file__).resolve().parent.parent / "ablations"
@@ -36,25 +37,12 @@ class Tracking:
 
 
 @_typed
-class LocalSettings:
-    name: Literal["local"] = "local"
-    workers: Annotated[int, Field(description="worker processes; 0: one per core", ge=0)] = 0
-    retries: Annotated[int, Field(description="times a killed run is taken up again", ge=0)] = 3
-
-
-@_typed
-class DebugSettings:
-    name: Literal["debug"] = "debug"
-
-
-LAUNCHERS: dict[str, type] = {"local": LocalSettings, "debug": DebugSettings}
-
-
-@_typed
 class Settings:
     """The top-level keys."""
 
-    action: Literal["run", "plan", "status", "cancel", "report", "track"] = "run"
+    action: Literal["run", "plan", "status", "cancel", "report", "track", "logs"] = "run"
+    watch: bool = False
+    run: str = ""
     seeds: int | list[int] = 1
     output_dir: str = "outputs"
     tracking: Tracking = Tracking()
@@ -77,7 +65,7 @@ class Request:
     seeds: tuple[int, ...]
     settings: Settings
     launcher: Any
-    """One of LAUNCHERS."""
+    """The settings of one of LAUNCHERS."""
 
     @property
     def output(self) -> Path:
@@ -178,7 +166,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
     overrides = [_parse(argument) for argument in arguments]
     run_keys = [*known_keys(RunConfig), *_evaluation_keys()]
     sections = {key.split(".")[0] for key in run_keys if "." in key} | {"seed"}
-    sweep_keys = [*GROUPS, "action", "seeds", "output_dir", "tracking.enabled", "tracking.uri", "seed"]
+    sweep_keys = [*GROUPS, "action", "seeds", "output_dir", "tracking.enabled", "tracking.uri", "seed", "watch", "run"]
     sweep_keys += [key for kind in LAUNCHERS.values() for key in key_names(kind, "launcher.")]
     sweep, run = [], []
     for override in overrides:

@@ -4,6 +4,7 @@ Exit codes: 0 everything asked for is done, 1 some run failed, 2 the request its
 why, nothing was started), 130 stopped by Ctrl-C.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,14 +14,15 @@ Every table and figure of the SimCLR paper as one command.
   python sweeps/run.py                                          list the studies
   python sweeps/run.py study=augment_pairs                      run what is missing, build the report
   python sweeps/run.py study=augment_pairs action=plan          what would run, its time and disk
-  python sweeps/run.py study=augment_pairs action=status        counts, failures with cause, time left
+  python sweeps/run.py study=augment_pairs action=status        counts, failures with cause, time left (watch=true)
   python sweeps/run.py study=augment_pairs action=cancel        stop what is running; nothing is lost
   python sweeps/run.py study=augment_pairs action=report        the report from what is finished
   python sweeps/run.py study=augment_pairs action=track         rebuild the MLflow mirror
+  python sweeps/run.py study=augment_pairs action=logs run=3fa  what a run printed, by the beginning of its id
 
 Arguments are Hydra overrides:
   study=NAME|all|list   scale=smoke|mini|cifar10|imagenet   data=synthetic|cifar10|...|image_folder
-  launcher=local|debug  seeds=3 or seeds=[4,7]   output_dir=DIR   tracking.uri=URI   tracking.enabled=false
+  launcher=local|slurm|debug   seeds=3 or seeds=[4,7]   output_dir=DIR   tracking.uri=URI   tracking.enabled=false
   augment.transforms.0=crop,color     narrow an axis of the study
   train.epochs=20                     set a key of every run; `--keys` lists them with their help
   --config-dir DIR                    look for studies, scales, ... of your own in DIR/study, DIR/scale, ...
@@ -73,5 +75,13 @@ def _config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     return overrides, folders
 
 
+def _use_this_checkout() -> None:
+    """Import from the checkout of this file, here and in every process that is started, whatever is installed."""
+    root = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = root
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+
+
 if __name__ == "__main__":
+    _use_this_checkout()
     sys.exit(main(sys.argv[1:]))

@@ -1,56 +1,108 @@
 """What became of a study's runs: counts per state, failures with their cause, progress and time left."""
 
+import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from core.rundir import RunDirectory
-from core.states import RunState, State
+from core.states import State
+from sweeps.cluster import View
 from sweeps.grid import Grid
 from sweeps.plan import work
 from sweeps.progress import Tally, duration, fraction, step_text
 from sweeps.tail import last_lines, last_step
 
 LOG_LINES = 5
+LISTED = 20
+"""Runs of a kind that are named; of more, the number is given."""
+WATCH_SECONDS = 5.0
 
 
-def show(grid: Grid, states: dict[str, RunState], console: Console) -> None:
+def show(grid: Grid, view: View, console: Console) -> None:
     """Print the status of a study."""
-    runs = grid.runs()
-    counts = Counter(state.state for state in states.values())
-    tally = Tally(grid, len(runs), counts[State.DONE])
-    console.print(f"{grid.request.study.name}: " + ", ".join(f"{counts[state]} {state}" for state in State))
+    console.print(_page(grid, view), soft_wrap=True)
+
+
+def watch(grid: Grid, look: Callable[[], View], console: Console) -> None:
+    """Show the status again and again until no run is running or queued, or until Ctrl-C."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            view = look()
+            live.update(_page(grid, view), refresh=True)
+            states = {state.state for state in view.states.values()}
+            if states.isdisjoint({State.RUNNING, State.QUEUED}):
+                return
+            time.sleep(WATCH_SECONDS)
+
+
+def _page(grid: Grid, view: View) -> RenderableType:
+    counts = Counter(state.state for state in view.states.values())
+    tally = Tally(grid, len(grid.runs()), counts[State.DONE])
+    lines: list[RenderableType] = [
+        Text(f"{grid.request.study.name}: " + ", ".join(f"{counts[state]} {state}" for state in State))
+    ]
     if tally.best:
-        console.print(f"best so far: {tally.best[1]} {tally.best[0]:.1f}")
-    _show_running(grid, states, tally, console)
-    for run, state in states.items():
-        if state.state == State.FAILED:
-            console.print(f"failed: {tally.name(run)} [{run}]: {state.cause}: {state.message}", markup=False)
-            for line in last_lines(RunDirectory(grid.request.runs, run), LOG_LINES):
-                console.print(f"    {line}", markup=False, highlight=False)
+        lines.append(Text(f"best so far: {tally.best[1]} {tally.best[0]:.1f}"))
+    lines += _running(grid, view, tally)
+    lines += [Text(line) for line in _failures(grid, view, tally)]
+    lines += [Text(line) for line in _first(view.notes, "more disagreements")]
+    return Group(*lines)
 
 
-def _show_running(grid: Grid, states: dict[str, RunState], tally: Tally, console: Console) -> None:
+def _running(grid: Grid, view: View, tally: Tally) -> list[RenderableType]:
+    """The runs under way, and when all will be done at their speed."""
     runs = grid.runs()
     table = Table(box=None, padding=(0, 2))
-    for column in ("running", "progress", "images/s", "where"):
+    for column in ("running", "progress", "images/s", "left", "where"):
         table.add_column(column)
     speed = left = 0.0
-    for identity, run in runs.items():
-        state = states[identity]
-        amount = work(run.config, grid.info.train_count)
+    for identity, state in view.states.items():
+        run = runs[identity]
+        amount = 0.0
+        if state.state in (State.RUNNING, State.PENDING, State.QUEUED):
+            amount = work(run.config, grid.info.train_count)
         if state.state == State.RUNNING and state.owner:
             step = last_step(RunDirectory(grid.request.runs, identity))
             images = step.get("images_per_s", 0.0)
-            amount *= 1 - fraction(step, run)
-            trained = run.config.train.epochs * grid.info.train_count
-            speed += images * work(run.config, grid.info.train_count) / max(1, trained)
-            where = f"{state.owner['host']} process {state.owner['pid']}"
-            table.add_row(tally.name(identity), step_text(step, run), f"{images:,.0f}", where)
-        if state.state in (State.RUNNING, State.PENDING):
-            left += amount
-    if table.row_count:
-        console.print(table)
-        if speed:
-            console.print(f"{duration(left / speed)} left at this speed")
+            done = fraction(step, run)
+            samples = run.config.train.epochs * grid.info.train_count
+            speed += images * amount / max(1, samples)
+            amount *= 1 - done
+            if table.row_count < LISTED:
+                run_left = duration((1 - done) * samples / images) if images else ""
+                where = f"{state.owner['host']} process {state.owner['pid']}"
+                if state.owner.get("job"):
+                    where += f" job {state.owner['job']}"
+                table.add_row(tally.name(identity), step_text(step, run), f"{images:,.0f}", run_left, where)
+        left += amount
+    if not table.row_count:
+        return []
+    shown: list[RenderableType] = [table]
+    running = sum(state.state == State.RUNNING for state in view.states.values())
+    if running > LISTED:
+        shown.append(Text(f"and {running - LISTED} more"))
+    if speed:
+        shown.append(Text(f"{duration(left / speed)} left at this speed"))
+    return shown
+
+
+def _failures(grid: Grid, view: View, tally: Tally) -> list[str]:
+    failed = [(run, state) for run, state in view.states.items() if state.state == State.FAILED]
+    lines = []
+    for run, state in failed[:LISTED]:
+        lines.append(f"failed: {tally.name(run)} [{run}]: {state.cause}: {state.message}")
+        lines += [f"    {line}" for line in last_lines(RunDirectory(grid.request.runs, run), LOG_LINES)]
+    if len(failed) > LISTED:
+        causes = Counter(state.cause for _, state in failed)
+        lines.append(f"{len(failed)} failed in all: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
+    return lines
+
+
+def _first(lines: Sequence[str], more: str) -> list[str]:
+    rest = len(lines) - LISTED
+    return [*lines[:LISTED], *([f"and {rest} {more}"] if rest > 0 else [])]

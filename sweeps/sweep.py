@@ -27,7 +27,7 @@ from reports.tracking import IDS_FILE
 from sweeps.costs import check_disk
 from sweeps.devices import gpus
 from sweeps.grid import Grid, PlannedRun, manifest
-from sweeps.local import LocalLauncher
+from sweeps.local import LocalLauncher, Work
 from sweeps.plan import Plan, plan
 from sweeps.progress import Display, Tally
 
@@ -51,7 +51,9 @@ def look(grid: Grid) -> dict[str, RunState]:
 def worker_count(grid: Grid, plan_: Plan) -> int:
     """Worker processes: as asked, or one per GPU or core, and never more than there are runs."""
     asked = getattr(grid.request.launcher, "workers", 1)
-    return max(1, min(asked or len(_gpus(grid)) or cores(), len(plan_.to_do) + len(plan_.running)))
+    processes = getattr(grid.request.launcher, "processes_per_run", 1)
+    possible = max(1, (len(_gpus(grid)) or cores()) // processes)
+    return max(1, min(asked or possible, len(plan_.to_do) + len(plan_.running)))
 
 
 def _gpus(grid: Grid) -> list[str]:
@@ -134,14 +136,16 @@ def _execute(grid: Grid, plan_: Plan, to_do: list[PlannedRun], display: Display)
         grid.machine(),
         workers=workers,
         retries=grid.request.launcher.retries,
-        threads=max(1, cores() // workers),
+        threads=max(1, cores() // (workers * grid.request.launcher.processes_per_run)),
         gpus=_gpus(grid),
         report=display.ended,
+        processes_per_run=grid.request.launcher.processes_per_run,
     )
+    planned = grid.runs()
     try:
-        launcher.start(to_do)
+        launcher.start([Work(run.id, run.evaluations, run.evaluation_ids, run.config) for run in to_do])
         while not launcher.finished:
-            display.refresh(launcher.running)
+            display.refresh([planned[work.id] for work in launcher.running])
             time.sleep(REFRESH_SECONDS)
     except BaseException:
         launcher.stop()

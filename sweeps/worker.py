@@ -1,5 +1,7 @@
 """A worker process: imports torch once, then executes the runs that its parent names, one after another.
 
+    python -m sweeps.worker <processes per run>
+
 Protocol, one JSON object per line: the parent writes {"run", "runs_dir", "evaluations", "machine"} to stdin,
 the worker answers {"run", "outcome", "cause", "message"} on stdout. What a run prints goes to log.txt in its
 run directory. SIGTERM, and the end of stdin (the parent is gone), stop the current run after its step, with
@@ -19,30 +21,39 @@ from pathlib import Path
 from typing import Any
 
 from core.attempts import Outcome
+from core.distributed import Group
 from core.execute import execute
 from core.rundir import RunDirectory
 
 stopping = threading.Event()
 
 
-def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+def main(processes: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # SLURM sends the latter to all processes of a job
+        signal.signal(number, lambda *_: stopping.set())
     # Only answers may reach the parent: whatever a library prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    group = None
+    if processes > 1:
+        from sweeps.ranks import lead
+
+        group = lead(processes)
     for request in _requests():
-        outcome = _execute(request) if not stopping.is_set() else Outcome("stopped")
+        outcome = _execute(request, group) if not stopping.is_set() else Outcome("stopped")
         answers.write(json.dumps({"run": request["run"], **asdict(outcome)}) + "\n")
         answers.flush()
         if stopping.is_set():
             break  # the parent starts another worker if it has more to do
+    if group is not None:
+        group.announce(None)
 
 
-def _execute(request: dict[str, Any]) -> Outcome:
+def _execute(request: dict[str, Any], group: Group | None) -> Outcome:
     """One attempt at the run that the parent named, its output kept in its run directory."""
     directory = RunDirectory(Path(request["runs_dir"]), request["run"])
-    with _output_to(directory.log_file):
-        return execute(directory, request["evaluations"], request["machine"], stopping.is_set)
+    with output_to(directory.log_file):
+        return execute(directory, request["evaluations"], request["machine"], stopping.is_set, group)
 
 
 def _requests() -> Iterator[dict[str, Any]]:
@@ -61,7 +72,7 @@ def _requests() -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
+def output_to(path: Path) -> Iterator[None]:
     """Send what this process writes, C libraries included, to the end of a file."""
     kept = os.dup(1), os.dup(2)
     try:
@@ -82,4 +93,4 @@ def _output_to(path: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

@@ -1,0 +1,181 @@
+"""The runs of a study as the run directories and SLURM see them together.
+
+The run directories say what is done; SLURM says what waits, and how jobs ended that could not say it
+themselves. Where the two disagree, both are shown. SLURM is asked once for its queue and once for its
+accounting, however many jobs there are.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from core.errors import Cause
+from core.rundir import RunDirectory
+from core.states import RunState, State, observe
+from sweeps import slurm
+from sweeps.grid import Grid
+from sweeps.slurm import CAUSES, SlurmUnavailable, Task
+from sweeps.submission import Submission, open_submissions
+
+ENDED = {"COMPLETED", *CAUSES}
+
+
+@dataclass(frozen=True)
+class View:
+    """The state of every run, with SLURM's side of it."""
+
+    states: Mapping[str, RunState]
+    tasks: Mapping[str, Task]
+    """The task in the queue that executes or will execute a run; where many share it, one of them."""
+    notes: Sequence[str] = ()
+    """Where run directories and SLURM disagree, a line each."""
+
+
+def look(grid: Grid) -> View:
+    """Every run's state from its directory and from the queue.
+
+    Raises: SlurmUnavailable if there are submissions and SLURM does not answer.
+    """
+    submissions = open_submissions(grid.request.output)
+    tasks = _tasks_of_runs(submissions, slurm.queue(_job_names(submissions)))
+    states = {}
+    for run in grid.runs().values():
+        state = observe(grid.request.runs, run.id, run.evaluation_ids)
+        if run.id in tasks and _may_start(state, grid.request.runs, run.id, tasks[run.id][0]):
+            state = replace(state, state=State.QUEUED)
+        states[run.id] = state
+    return View(states, {run: task for run, (_, task) in tasks.items() if run in states})
+
+
+def look_anyway(grid: Grid) -> View:
+    """As `look`, from the run directories alone where SLURM does not answer."""
+    try:
+        return look(grid)
+    except SlurmUnavailable as error:
+        runs = grid.request.runs
+        states = {run.id: observe(runs, run.id, run.evaluation_ids) for run in grid.runs().values()}
+        return View(states, {}, (str(error),))
+
+
+def look_closely(grid: Grid) -> View:
+    """As `look_anyway`, with what the accounting says of runs that are neither done nor queued."""
+    view = look_anyway(grid)
+    if view.notes:
+        return view
+    try:
+        return _with_accounting(grid, view)
+    except SlurmUnavailable as error:
+        return replace(view, notes=(str(error),))
+
+
+def _with_accounting(grid: Grid, view: View) -> View:
+    submissions = [one for one in open_submissions(grid.request.output) if one.study == grid.request.study.name]
+    open_runs = {run for run, state in view.states.items() if state.state != State.DONE}
+    if not submissions or not open_runs:
+        return view
+    accounts = slurm.accounting(_job_names(submissions), submissions[0].time)
+    states = dict(view.states)
+    notes: dict[str, None] = {}
+    for submission, array, task in _of(submissions, accounts):
+        for run, _ in submission.runs_of(array, task.index):
+            if run in open_runs:
+                states[run], note = _join(states[run], submission, task, run)
+                if note:
+                    notes[note] = None
+    return View(states, view.tasks, tuple(notes))
+
+
+def close_ended(output: Path) -> None:
+    """Mark the submissions without a job in the queue, so that they are not asked for again.
+
+    Only the one submitter may do this: a submission that is being made has no job yet.
+    Raises: SlurmUnavailable.
+    """
+    submissions = open_submissions(output)
+    names = {task.name for task in slurm.queue(_job_names(submissions))}
+    for submission in submissions:
+        if names.isdisjoint(submission.job_names):
+            submission.end()
+
+
+def jobs_of_study(grid: Grid) -> list[str]:
+    """SLURM's numbers of the study's arrays that are in the queue. Raises: SlurmUnavailable."""
+    submissions = [one for one in open_submissions(grid.request.output) if one.study == grid.request.study.name]
+    return sorted({task.job for task in slurm.queue(_job_names(submissions))})
+
+
+def cancel(grid: Grid, console: Console) -> None:
+    """Cancel the study's jobs; their runs are saved and stay resumable. Raises: SlurmUnavailable."""
+    jobs = jobs_of_study(grid)
+    slurm.cancel(jobs)
+    if jobs:
+        console.print(f"cancelled the jobs {' '.join(jobs)}; submitting again goes on from here")
+
+
+def _may_start(state: RunState, runs: Path, run: str, submission: Submission) -> bool:
+    """Whether a task that has the run on its list may still begin it."""
+    if state.state not in (State.PENDING, State.FAILED, State.TRAINED):
+        return False
+    if state.state == State.FAILED and not Cause(state.cause).can_pass:
+        # Failed in this submission: its jobs do not try again what would fail again.
+        return RunDirectory(runs, run).attempts_file.stat().st_mtime < submission.time
+    return True
+
+
+def _join(state: RunState, submission: Submission, task: Task, run: str) -> tuple[RunState, str]:
+    """A run's state with how its task ended; and a line where that contradicts the run directory."""
+    said = f"job {task.id} {task.state}" + (f" on {task.node}" if task.node else "")
+    if state.state == State.RUNNING:
+        owner = state.owner or {}
+        if owner.get("job") == task.id and task.state in ENDED:
+            return state, f"run {run} has a living lease of {said}: SLURM and the run directory disagree"
+        return state, ""
+    if state.state == State.QUEUED or task.state not in ENDED:
+        return state, ""
+    if task.state == "COMPLETED":
+        note = "" if submission.jobs else f"run {run} is {state.state}, but {said}"
+        return state, note
+    note = ""
+    if task.state == "FAILED" and not submission.log(task.id).exists():
+        note = f"{said} and left no log: does that node see {submission.folder}? (output_dir must be shared)"
+    if state.state == State.FAILED and state.cause != Cause.KILLED:
+        return state, note
+    cause = CAUSES[task.state]
+    return RunState(State.FAILED, cause, f"{said}, exit code {task.note}{_advice(cause)}"), note
+
+
+def _advice(cause: Cause) -> str:
+    if cause == Cause.OUT_OF_MEMORY:
+        return "; ask for more with launcher.mem_gb, or lower train.batch_size"
+    return "; submit again to go on from its last checkpoint" if cause.can_pass else ""
+
+
+def _tasks_of_runs(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, tuple[Submission, Task]]:
+    """For every run on the list of a task in the queue, its submission and that task (a running one first)."""
+    found: dict[str, tuple[Submission, Task]] = {}
+    shared = set()
+    for submission, array, task in sorted(_of(submissions, tasks), key=lambda entry: entry[2].waits):
+        if submission.name in shared:
+            continue
+        if submission.jobs:
+            shared.add(submission.name)  # all its tasks have the same runs
+        for run, _ in submission.runs_of(array, task.index):
+            found.setdefault(run, (submission, task))
+    return found
+
+
+def _of(submissions: Sequence[Submission], tasks: Sequence[Task]) -> Iterator[tuple[Submission, int, Task]]:
+    """Each task with its submission and the number of its array."""
+    by_name = {
+        name: (submission, array) for submission in submissions for array, name in enumerate(submission.job_names)
+    }
+    for task in tasks:
+        if task.name in by_name:
+            submission, array = by_name[task.name]
+            yield submission, array, task
+
+
+def _job_names(submissions: Sequence[Submission]) -> list[str]:
+    return [name for submission in submissions for name in submission.job_names]

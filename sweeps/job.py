@@ -1,0 +1,155 @@
+"""A job on a node: `python -m sweeps.job <submission folder> <array>`, one task of a submission's array.
+
+It takes the runs of its list one after another, in a worker process that it replaces when it dies, as a local
+sweep does; what other jobs hold or have done it passes over. Told by a signal that it must end, it saves its
+run. SIGUSR2 announces the time limit or a preemption: the job ends with code 75, upon which its batch script has
+it queued again. SIGTERM alone may be a scancel, which must not bring the job back; of a preempted
+job SLURM itself takes care.
+
+Exit codes: 0 nothing is left to do here, 1 a run failed or was stopped by SIGTERM, 75 saved after SIGUSR2.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import submitit
+
+from core.attempts import Outcome
+from core.environment import cores
+from core.errors import Cause
+from core.identity import evaluation_id
+from core.rundir import RunDirectory
+from core.states import State, observe
+from reports.manifest import MANIFEST_FILE
+from sweeps.local import LocalLauncher, Work
+from sweeps.ranks import execute_together
+from sweeps.submission import REQUEUE_CODE, Submission, read
+
+REFRESH_SECONDS = 0.2
+GRACE_SECONDS = 60.0
+"""Time for a worker to save its run; SLURM ends the job earlier if its time is over."""
+MIRROR_SECONDS = 10.0
+"""How long the last synchronisation with an MLflow server may keep a job from ending."""
+
+
+def main(folder: Path, array: int) -> int:
+    submission = read(folder)
+    if submission is None:
+        print(f"{folder}: no submission is there; does this node see the output folder?", file=sys.stderr)
+        return 1
+    stop = Stop()
+    environment = submitit.JobEnvironment()
+    runs = submission.runs_of(array, int(environment.array_task_id or 0))
+    job = Job(submission, [_work(run, evaluations) for run, evaluations in runs])
+    if environment.num_tasks > 1:
+        return execute_together(job, environment, stop)
+    with _mirror(submission):
+        return job.execute(stop)
+
+
+class Stop:
+    """Whether a signal asked this job to end, and with which code it then does."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.code = 1
+        signal.signal(signal.SIGTERM, self._take)
+        signal.signal(signal.SIGUSR2, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR2:
+            self.code = REQUEUE_CODE
+        self.event.set()
+
+
+class Job:
+    """The runs of one task, and what became of them here."""
+
+    def __init__(self, submission: Submission, work: Sequence[Work]):
+        self.submission = submission
+        self.runs = submission.folder.parent.parent / "runs"
+        self.work = work
+        threads = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or cores()
+        self.machine = {**submission.machine, "machine.threads": submission.machine["machine.threads"] or threads}
+        self.failed = 0
+
+    @property
+    def code(self) -> int:
+        return 1 if self.failed else 0
+
+    def execute(self, stop: Stop) -> int:
+        """Execute all that is missing, in a worker process; the exit code."""
+        launcher = LocalLauncher(
+            self.runs,
+            self.machine,
+            workers=1,
+            threads=self.machine["machine.threads"],
+            gpus=[],  # the worker gets all that SLURM gives to the job
+            retries=self.submission.retries,
+            report=self.ended,
+            pass_over=self.pass_over,
+            grace_seconds=GRACE_SECONDS,
+        )
+        launcher.start(self.work)
+        while not launcher.finished:
+            if stop.event.wait(REFRESH_SECONDS):
+                launcher.stop()
+                return stop.code
+        return self.code
+
+    def pass_over(self, work: Work) -> Outcome | None:
+        """What is done, or another job's, or would only fail again, is left alone."""
+        state = observe(self.runs, work.id, work.evaluation_ids)
+        if state.state == State.DONE:
+            return Outcome("done")
+        if state.state == State.RUNNING:
+            return Outcome("held")
+        if state.state == State.FAILED and not Cause(state.cause).can_pass:
+            attempts = RunDirectory(self.runs, work.id).attempts_file
+            if attempts.stat().st_mtime > self.submission.time:
+                return Outcome("failed", state.cause, state.message)
+        return None
+
+    def ended(self, run: str, outcome: Outcome) -> None:
+        print(run, outcome.outcome, outcome.cause, outcome.message, flush=True)
+        self.failed += outcome.outcome == "failed"
+
+
+def _work(run: str, evaluations: dict[str, Any]) -> Work:
+    ids = {name: evaluation_id(run, name, settings) for name, settings in evaluations.items()}
+    return Work(run, evaluations, ids)
+
+
+@contextmanager
+def _mirror(submission: Submission) -> Iterator[None]:
+    """A process that writes to the MLflow server while this job lives, if there is one to write to."""
+    if not submission.tracking_uri:
+        yield
+        return
+    manifest = submission.folder.parent.parent / "reports" / submission.study / MANIFEST_FILE
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps.mirror", str(manifest), "--uri", submission.tracking_uri],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(MIRROR_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

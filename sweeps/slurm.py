@@ -1,0 +1,162 @@
+"""What SLURM knows: its queue, its accounting and its limits, each asked with one call for all jobs.
+
+Legend: a task is one element of a job array, `<array job>_<index>`; a submission's arrays have its name.
+"""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from core.errors import Cause, InvalidValue, UserError
+from sweeps.launcher import SlurmSettings, minutes
+
+CALL_SECONDS = 60.0
+
+
+class SlurmUnavailable(UserError):
+    """SLURM does not answer, or refuses; its text is one line."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as SLURM sees it."""
+
+    name: str
+    """Job name."""
+    id: str
+    """`<array job>_<index>`."""
+    index: int
+    state: str
+    """In SLURM's words: PENDING, RUNNING, COMPLETED, TIMEOUT, ..."""
+    node: str
+    note: str
+    """Why it waits, or the exit code with which it ended."""
+
+    @property
+    def waits(self) -> bool:
+        """In the queue, and not yet (or not any more) on a node."""
+        return self.state in WAITING
+
+    @property
+    def job(self) -> str:
+        return self.id.partition("_")[0]
+
+
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "PREEMPTED")
+"""States of a task that is in the queue without running."""
+
+CAUSES = {
+    "TIMEOUT": Cause.TIMEOUT,
+    "DEADLINE": Cause.TIMEOUT,
+    "PREEMPTED": Cause.PREEMPTED,
+    "NODE_FAIL": Cause.NODE_FAILURE,
+    "BOOT_FAIL": Cause.NODE_FAILURE,
+    "OUT_OF_MEMORY": Cause.OUT_OF_MEMORY,
+    "CANCELLED": Cause.CANCELLED,
+    "FAILED": Cause.KILLED,
+}
+"""What the end of a task says of the run that it executed, where the run itself could not say it."""
+
+
+def require() -> None:
+    """Raises: SlurmUnavailable where jobs cannot be submitted."""
+    if shutil.which("sbatch") is None:
+        raise SlurmUnavailable("launcher=slurm: no sbatch on the path: use launcher=local, or a machine of the cluster")
+
+
+def queue(names: Sequence[str]) -> list[Task]:
+    """The tasks in the queue, waiting or running, of the jobs with these names.
+
+    Raises: SlurmUnavailable.
+    """
+    if not names:
+        return []
+    lines = _ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%j|%F|%K|%T|%N|%r")
+    return [
+        Task(name, f"{job}_{index}", int(index), state, node, reason)
+        for name, job, index, state, node, reason in _fields(lines, 6)
+        if index.isdigit() and state not in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT")
+    ]
+
+
+def accounting(names: Sequence[str], since: float) -> list[Task]:
+    """How the tasks of the jobs with these names ended, or how they are; the newest attempt of each.
+
+    since: seconds since 1970 of the first of their submissions.
+    Raises: SlurmUnavailable.
+    """
+    if not names:
+        return []
+    lines = _ask(
+        "sacct",
+        "--noheader",
+        "--parsable2",
+        "--allocations",
+        "--array",
+        f"--name={','.join(names)}",
+        f"--starttime=now-{_minutes_since(since)}minutes",
+        "--format=JobName,JobID,State,NodeList,ExitCode",
+    )
+    tasks = []
+    for name, identity, state, node, code in _fields(lines, 5):
+        index = identity.partition("_")[2]
+        if index.isdigit():
+            # "CANCELLED by 0" says who did it.
+            tasks.append(Task(name, identity, int(index), state.split()[0], node, code))
+    return tasks
+
+
+def largest_array() -> int:
+    """Tasks that one array may have. Raises: SlurmUnavailable."""
+    for line in _ask("scontrol", "show", "config").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "MaxArraySize":
+            return int(value)
+    return 1001  # SLURM's own default
+
+
+def check_time(settings: SlurmSettings) -> None:
+    """Raises: UserError if the time limit is above that of the partition, where a job would wait for ever."""
+    asked = minutes(settings.time)
+    for line in _ask("scontrol", "show", "partition", "--oneliner").splitlines():
+        facts = dict(re.findall(r"(\w+)=(\S+)", line))
+        name = facts["PartitionName"]
+        chosen = name in settings.partition.split(",") if settings.partition else facts["Default"] == "YES"
+        limit = minutes(facts["MaxTime"])
+        if chosen and limit is not None and asked is not None and asked > limit:
+            allowed = f"at most {facts['MaxTime']}, the limit of partition {name}"
+            raise InvalidValue("launcher.time", settings.time, allowed)
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Raises: SlurmUnavailable, with SLURM's own words."""
+    if jobs:
+        _ask("scancel", *jobs)
+
+
+def _minutes_since(moment: float) -> int:
+    """Whole minutes from then to now, with some to spare for clocks that differ."""
+    return int((time.time() - moment) / 60) + 10
+
+
+def _fields(lines: str, count: int) -> Iterator[list[str]]:
+    for line in lines.splitlines():
+        fields = line.split("|")
+        if len(fields) == count:
+            yield fields
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS)
+    except FileNotFoundError:
+        raise SlurmUnavailable(f"no {command[0]} on the path: this is no machine of the cluster") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmUnavailable(f"{command[0]} did not answer within {CALL_SECONDS:.0f} s") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise SlurmUnavailable(f"{command[0]}: {said}")
+    return done.stdout

@@ -1,0 +1,53 @@
+"""The code that queued jobs run: a copy of the program as it was at submission.
+
+`outputs/code/<hash>/` is named by its content, so submissions of the same code share one. `SOURCE.json` in it
+says which commit it is and how it differs from it; results of the jobs are recorded with that.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from core.environment import SOURCE_FILE, source_version
+from core.rundir import write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("ablations", "core", "reports", "sweeps")
+CHANGES_FILE = "changes.patch"
+
+
+def freeze(folder: Path) -> Path:
+    """The copy of the running program below `folder`, made if it is not there."""
+    files = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*") if _is_code(file))
+    commit, dirty = source_version()
+    changes = _changes() if dirty else b""
+    content = hashlib.blake2b(f"{commit} {dirty}".encode() + changes, digest_size=8)
+    for file in files:
+        content.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    target = folder / content.hexdigest()
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        for file in files:
+            copy = temporary / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        write_json(temporary / SOURCE_FILE, {"commit": commit, "dirty": dirty})
+        (temporary / CHANGES_FILE).write_bytes(changes)
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(target)
+        except OSError:  # another submitter was faster
+            shutil.rmtree(temporary)
+    return target
+
+
+def _is_code(file: Path) -> bool:
+    return file.is_file() and "__pycache__" not in file.parts
+
+
+def _changes() -> bytes:
+    """What the checkout has on top of its commit; new files are in the copy itself."""
+    return subprocess.run(["git", "-C", ROOT, "diff", "HEAD", "--binary"], capture_output=True, timeout=60).stdout

@@ -1,0 +1,130 @@
+"""A submission: which runs were handed to SLURM together, and as which jobs.
+
+`outputs/submissions/<name>/submission.json` is written before SLURM is asked, and its jobs carry its name: so
+they are found again even if the submitter died before it could note their numbers. Beside it are the
+jobs' logs. A submission of many runs has several arrays where the cluster limits their size.
+"""
+
+import getpass
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from core.rundir import read_json, write_json
+from sweeps.grid import PlannedRun
+
+RECORD_FILE = "submission.json"
+ENDED_FILE = "ended"
+LOG_FOLDER = "logs"
+REQUEUE_CODE = 75
+"""Exit code of a job that saved its run and wants to be queued again (EX_TEMPFAIL)."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What its jobs need to know, and what it takes to find them."""
+
+    folder: Path
+    study: str
+    runs: tuple[tuple[str, dict[str, Any]], ...]
+    """Run id and evaluations, in the order in which they should start."""
+    machine: dict[str, Any]
+    """Dotted machine-only keys."""
+    code: str
+    """The copy of the program that the jobs run."""
+    runs_per_job: int
+    jobs: int
+    """Jobs that share all runs; 0 where every job has runs of its own."""
+    retries: int
+    tracking_uri: str
+    """MLflow server that jobs write to; empty where the mirror reads run directories only."""
+    arrays: tuple[int, ...]
+    """Number of tasks of each array."""
+    array_jobs: tuple[str, ...] = ()
+    """SLURM's number of each array, as far as they were submitted and noted."""
+    user: str = field(default_factory=getpass.getuser)
+    host: str = field(default_factory=socket.gethostname)
+    time: float = field(default_factory=time.time)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def job_name(self, array: int) -> str:
+        return f"{self.name}.{array}"
+
+    @property
+    def job_names(self) -> list[str]:
+        return [self.job_name(array) for array in range(len(self.arrays))]
+
+    def runs_of(self, array: int, index: int) -> list[tuple[str, dict[str, Any]]]:
+        """The runs of one task, in the order in which it should take them."""
+        task = sum(self.arrays[:array]) + index
+        if self.jobs:
+            # Each begins at another place, so that they do not all ask for the same lease.
+            begin = task * len(self.runs) // self.jobs
+            return [*self.runs[begin:], *self.runs[:begin]]
+        return list(self.runs[task * self.runs_per_job : (task + 1) * self.runs_per_job])
+
+    def write(self) -> None:
+        record = {key: value for key, value in asdict(self).items() if key != "folder"}
+        write_json(self.folder / RECORD_FILE, {"schema": 1, **record})
+
+    def with_array_job(self, job: str) -> "Submission":
+        """This submission with the number of its next array noted, on disk too."""
+        noted = replace(self, array_jobs=(*self.array_jobs, job))
+        noted.write()
+        return noted
+
+    def log(self, task: str) -> Path:
+        """What a task printed; `task` is SLURM's number `<array job>_<index>`."""
+        return self.folder / LOG_FOLDER / f"{task}_0_log.out"
+
+    def end(self) -> None:
+        """Mark that no job of this submission is in the queue any more, nor will be."""
+        (self.folder / ENDED_FILE).touch()
+
+
+def submissions_folder(output: Path) -> Path:
+    return output / "submissions"
+
+
+def new_name(study: str) -> str:
+    return f"{study}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def tasks_for(count: int, runs_per_job: int, jobs: int) -> int:
+    """How many tasks take `count` runs."""
+    return min(jobs, count) if jobs else -(-count // runs_per_job)
+
+
+def split(tasks: int, limit: int) -> tuple[int, ...]:
+    """Sizes of the arrays that hold `tasks` tasks, none larger than `limit`."""
+    return tuple(min(limit, tasks - begin) for begin in range(0, tasks, limit))
+
+
+def read(folder: Path) -> Submission | None:
+    """The submission in a folder; None where a crash left none."""
+    record = read_json(folder / RECORD_FILE)
+    if record is None:
+        return None
+    record.pop("schema")
+    for key in ("arrays", "array_jobs"):
+        record[key] = tuple(record[key])
+    record["runs"] = tuple((run, evaluations) for run, evaluations in record["runs"])
+    return Submission(folder=folder, **record)
+
+
+def open_submissions(output: Path) -> list[Submission]:
+    """The submissions that may still have jobs in the queue, the oldest first."""
+    folders = [file.parent for file in submissions_folder(output).glob(f"*/{RECORD_FILE}")]
+    found = [read(folder) for folder in folders if not (folder / ENDED_FILE).exists()]
+    return sorted((submission for submission in found if submission), key=lambda submission: submission.time)
+
+
+def listed(runs: Sequence[PlannedRun]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    return tuple((run.id, run.evaluations) for run in runs)

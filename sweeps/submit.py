@@ -1,0 +1,214 @@
+"""Hand what is missing of a study to SLURM, as job arrays, and return.
+
+Only one submitter at a time looks, decides and submits (a lock in the output folder), and what it hands over
+is written down first: so submitting again, by anybody and after any crash, submits only what is missing.
+submitit writes the sbatch text, calls sbatch and reads the job's number. Its pickles are left out: a job finds
+its runs by its submission's folder and its index, which is whole on disk before sbatch is called.
+"""
+
+import contextlib
+import io
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from core.errors import UserError
+from core.rundir import RunDirectory, write_json
+from sweeps import cluster, slurm
+from sweeps.costs import check_disk
+from sweeps.grid import Grid, manifest
+from sweeps.launcher import SlurmSettings
+from sweeps.plan import Plan, plan
+from sweeps.snapshot import freeze
+from sweeps.submission import (
+    LOG_FOLDER,
+    REQUEUE_CODE,
+    Submission,
+    listed,
+    new_name,
+    split,
+    submissions_folder,
+    tasks_for,
+)
+
+LOCK_SECONDS = 120.0
+
+
+def submit(grid: Grid, console: Console) -> int:
+    """Submit what is missing of the study; the exit code.
+
+    Raises: UserError, with nothing submitted.
+    """
+    request = grid.request
+    slurm.require()
+    slurm.check_time(request.launcher)
+    with _only_submitter(request.output):
+        cluster.close_ended(request.output)
+        plan_ = plan(grid.runs().values(), cluster.look(grid).states)
+        check_disk(grid, plan_)
+        write_json(request.manifest, manifest(grid))
+        counts = f"{len(plan_.done)} done, {len(plan_.running)} running, {len(plan_.queued)} queued already"
+        console.print(f"{request.study.name}: {len(grid.cells)} cells, {len(grid.runs())} runs: {counts}")
+        if not plan_.to_do:
+            console.print("nothing to submit")
+            return 1 if plan_.hopeless else 0
+        for run in plan_.to_do:
+            RunDirectory.create(request.runs, run.config)
+        submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
+        submission = _submit_arrays(submission, request.launcher)
+    tasks = sum(submission.arrays)
+    console.print(
+        f"submitted {len(submission.runs)} runs as {tasks} job{'s' * (tasks > 1)} in "
+        f"{len(submission.arrays)} array{'s' * (len(submission.arrays) > 1)}: {' '.join(submission.array_jobs)}"
+    )
+    words = [word for word in sys.argv if not word.startswith("action=")]
+    for text, action in (("follow", "status"), ("stop", "cancel"), ("report", "report")):
+        console.print(f"{text:8} python {shlex.join([*words, f'action={action}'])}", markup=False, highlight=False)
+    return 0
+
+
+def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission:
+    """The submission of what the plan has to do; pure but for its name."""
+    request = grid.request
+    settings: SlurmSettings = request.launcher
+    runs = listed(plan_.to_do)
+    limit = min(settings.array_limit or array_limit, array_limit)
+    tracking = request.settings.tracking
+    return Submission(
+        folder=submissions_folder(request.output) / new_name(request.study.name),
+        study=request.study.name,
+        runs=runs,
+        machine=grid.machine(),
+        code=str(code),
+        runs_per_job=settings.runs_per_job,
+        jobs=min(settings.jobs, len(runs)),
+        retries=settings.retries,
+        tracking_uri=tracking.uri if tracking.enabled and tracking.uri.startswith("http") else "",
+        arrays=split(tasks_for(len(runs), settings.runs_per_job, settings.jobs), limit),
+    )
+
+
+def show(grid: Grid, plan_: Plan, console: Console) -> None:
+    """Print what would be submitted: jobs, hours and the sbatch text."""
+    settings: SlurmSettings = grid.request.launcher
+    slurm.require()
+    if not plan_.to_do:
+        console.print("nothing to submit")
+        return
+    submission = prepare(grid, plan_, grid.request.output / "code" / "...", slurm.largest_array())
+    console.print(f"{sum(submission.arrays)} jobs in {len(submission.arrays)} arrays; the first:\n", highlight=False)
+    console.print(sbatch_text(submission, 0, settings), markup=False, highlight=False, soft_wrap=True)
+
+
+def sbatch_text(submission: Submission, array: int, settings: SlurmSettings, after: str = "") -> str:
+    """The script of one array, as it is handed to sbatch; `after` is the array whose end it waits for."""
+    executor = _executor(submission, array, settings, after)
+    return executor._make_submission_file_text(executor._submitit_command_str, "")
+
+
+def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submission:
+    """Raises: UserError with SLURM's own words. What was submitted before stays, and is recognised."""
+    submission.write()
+    (submission.folder / LOG_FOLDER).mkdir()
+    for array in range(len(submission.arrays)):
+        # A limit of jobs that run at the same time holds within one array, so arrays follow each other.
+        after = submission.array_jobs[-1] if settings.max_parallel and array else ""
+        executor = _executor(submission, array, settings, after)
+        try:
+            job = _call_sbatch(executor)
+        except UserError:
+            if not submission.array_jobs:
+                submission.end()
+            raise
+        submission = submission.with_array_job(job)
+    return submission
+
+
+def _call_sbatch(executor: Any) -> str:
+    import submitit
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it also raises
+            return executor._submit_command(executor._submitit_command_str).job_id.partition("_")[0]
+    except submitit.core.utils.FailedJobError as error:
+        said = [line for line in str(error).splitlines() if "sbatch: error" in line] or [f"sbatch: {error}"]
+        raise UserError(" ".join(" ".join(said).split())) from None
+
+
+def _executor(submission: Submission, array: int, settings: SlurmSettings, after: str) -> Any:
+    """submitit's executor, which runs our command instead of its pickles."""
+    import submitit
+
+    class ArrayExecutor(submitit.SlurmExecutor):
+        @property
+        def _submitit_command_str(self) -> str:
+            return f"{self.python} -u -m sweeps.job {shlex.quote(str(submission.folder))} {array}"
+
+    executor = ArrayExecutor(
+        folder=submission.folder / LOG_FOLDER, python=shlex.quote(settings.python or sys.executable)
+    )
+    executor.update_parameters(**_parameters(submission, array, settings, after))
+    executor.parameters["map_count"] = submission.arrays[array]
+    return executor
+
+
+def _parameters(submission: Submission, array: int, settings: SlurmSettings, after: str) -> dict[str, Any]:
+    """What submitit puts into the sbatch text; what is left to the cluster is left out."""
+    asked = {
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "exclude": settings.exclude,
+        "comment": settings.comment,
+        "gpus_per_node": settings.gpus_per_node,
+        "gres": settings.gres,
+        "mem": f"{round(settings.mem_gb * 1024)}M" if settings.mem_gb else "",
+        "dependency": f"afterany:{after}" if after else "",
+    }
+    return {
+        **{key: value for key, value in asked.items() if value},
+        "job_name": submission.job_name(array),
+        "time": settings.time,
+        "nodes": settings.nodes,
+        "ntasks_per_node": settings.tasks // settings.nodes,
+        "cpus_per_task": settings.cpus_per_task,
+        "signal_delay_s": settings.signal_seconds,
+        "array_parallelism": settings.max_parallel or submission.arrays[array],
+        "stderr_to_stdout": True,
+        # Python's -m looks for the program in the working directory first: the copy, not the checkout.
+        "additional_parameters": {"chdir": submission.code, "requeue": True, **settings.extra},
+        "setup": settings.setup or None,
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={settings.cpus_per_task}"],
+        "teardown": _teardown(submission.retries),
+    }
+
+
+def _teardown(retries: int) -> list[str]:
+    """Shell lines after the program: queue the job again where its end can pass, and end as the program did."""
+    return [
+        "code=$?",
+        "case $code in",
+        f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
+        f'  134|135|137|139) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ] && again=true ;;  # killed',
+        "esac",
+        '[ -z "$again" ] || scontrol requeue "$SLURM_JOB_ID"',
+        "exit $code",
+    ]
+
+
+@contextmanager
+def _only_submitter(output: Path) -> Iterator[None]:
+    lock = submissions_folder(output) / ".lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(f"output_dir={output}: somebody else has been submitting for {LOCK_SECONDS:.0f} s") from None

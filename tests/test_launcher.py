@@ -1,0 +1,97 @@
+"""Settings of the launchers, and how submissions divide runs among jobs."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config import parse
+from core.errors import UserError
+from sweeps.launcher import SlurmSettings, minutes
+from sweeps.submission import Submission, open_submissions, read, split, tasks_for
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (30, 30),
+        ("30", 30),
+        ("30:30", 30.5),
+        ("2:00:00", 120),
+        ("1-0", 1440),
+        ("1-12:30", 1440 + 12 * 60 + 30),
+        ("2-00:00:30", 2880.5),
+        ("UNLIMITED", float("inf")),
+        ("infinite", float("inf")),
+        ("0", None),
+        ("-5", None),
+        ("1h", None),
+        ("1:2:3:4", None),
+        ("", None),
+    ],
+)
+def test_time_limits_are_read_as_slurm_reads_them(text, expected):
+    assert minutes(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"time": "tomorrow"}, "launcher.time=tomorrow: minutes, or"),
+        ({"tasks": 3, "nodes": 2}, "launcher.tasks=3: a multiple of launcher.nodes (2)"),
+        ({"jobs": 2, "runs_per_job": 3}, "launcher.runs_per_job=3: 1 where launcher.jobs is set"),
+        ({"partitoin": "gpu"}, "did you mean 'launcher.partition'?"),
+        ({"retries": -1}, "launcher.retries=-1"),
+    ],
+)
+def test_a_wrong_profile_is_one_clear_line(settings, said):
+    with pytest.raises(UserError) as error:
+        parse(SlurmSettings, settings, prefix="launcher.")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def submission(folder: Path, count: int, runs_per_job: int, jobs: int, limit: int) -> Submission:
+    return Submission(
+        folder=folder,
+        study="study",
+        runs=tuple((f"{number:016x}", {"linear": {}}) for number in range(count)),
+        machine={},
+        code="",
+        runs_per_job=runs_per_job,
+        jobs=min(jobs, count),
+        retries=3,
+        tracking_uri="",
+        arrays=split(tasks_for(count, runs_per_job, jobs), limit),
+    )
+
+
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 40))
+def test_every_run_is_on_the_list_of_exactly_one_task(count, runs_per_job, limit):
+    one = submission(Path("."), count, runs_per_job, 0, limit)
+    assert max(one.arrays) <= limit
+    lists = [one.runs_of(array, index) for array, size in enumerate(one.arrays) for index in range(size)]
+    assert [entry for runs in lists for entry in runs] == list(one.runs)
+    assert all(1 <= len(runs) <= runs_per_job for runs in lists)
+
+
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 40))
+def test_jobs_that_share_all_runs_begin_at_different_places(count, jobs, limit):
+    one = submission(Path("."), count, 1, jobs, limit)
+    lists = [one.runs_of(array, index) for array, size in enumerate(one.arrays) for index in range(size)]
+    assert len(lists) == min(jobs, count)
+    assert all(sorted(runs) == sorted(one.runs) for runs in lists)
+    assert len({runs[0][0] for runs in lists}) == len(lists)
+
+
+def test_a_submission_is_found_until_it_ended(tmp_path):
+    folder = tmp_path / "submissions" / "study-1"
+    one = submission(folder, 5, 2, 0, 2)
+    one.write()
+    noted = one.with_array_job("12")
+    assert read(folder) == noted
+    assert noted.array_jobs == ("12",)
+    assert open_submissions(tmp_path) == [noted]
+    noted.end()
+    assert open_submissions(tmp_path) == []

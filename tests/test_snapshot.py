@@ -1,0 +1,38 @@
+"""The copy of the program that queued jobs run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sweeps import snapshot
+
+
+def test_the_copy_runs_alone_and_knows_its_commit(tmp_path):
+    copy = snapshot.freeze(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", "import core, json; from core.environment import source_version;"
+         "print(core.__file__); print(json.dumps(source_version()))"],
+        cwd=copy, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    file, version = done.stdout.splitlines()
+    assert Path(file).is_relative_to(copy)
+    record = json.loads((copy / "SOURCE.json").read_text())
+    assert json.loads(version) == [record["commit"], record["dirty"]]
+
+
+def test_the_same_code_is_copied_once_and_other_code_elsewhere(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    for package in snapshot.PACKAGES:
+        (source / package).mkdir(parents=True)
+        (source / package / "module.py").write_text("x = 1\n")
+    monkeypatch.setattr(snapshot, "ROOT", source)
+    first = snapshot.freeze(tmp_path / "code")
+    assert snapshot.freeze(tmp_path / "code") == first
+    (source / "core" / "module.py").write_text("x = 2\n")
+    second = snapshot.freeze(tmp_path / "code")
+    assert second != first
+    assert (first / "core" / "module.py").read_text() == "x = 1\n"
+    assert (second / "core" / "module.py").read_text() == "x = 2\n"
+    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])

@@ -1,0 +1,195 @@
+"""Submitting with a stand-in for SLURM: shell scripts on the path that keep a queue in a folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps.submission import open_submissions
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
+GOLDEN = Path(__file__).parent / "golden" / "sbatch.txt"
+ASK = ["study=augment_pairs", "scale=smoke", "launcher=slurm", "tracking.enabled=false"]
+THREE = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
+"""Two cells and the untrained encoder: three runs."""
+
+SBATCH = """#!/bin/sh
+[ -z "$REFUSE" ] || { echo "sbatch: error: $REFUSE" >&2; exit 1; }
+n=$(($(ls "$QUEUE" | wc -l) + 100))
+cp "$1" "$QUEUE/$n"
+[ -z "$DIE_AFTER_SBATCH" ] || kill -9 $PPID
+echo "Submitted batch job $n"
+"""
+SQUEUE = """#!/bin/sh
+for file in "$QUEUE"/*; do
+  [ -f "$file" ] || continue
+  name=$(sed -n 's/^#SBATCH --job-name=//p' "$file")
+  last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$file")
+  for i in $(seq 0 "$last"); do echo "$name|$(basename "$file")|$i|PENDING||Priority"; done
+done
+"""
+SCONTROL = """#!/bin/sh
+case "$*" in
+  "show config") echo "MaxArraySize            = ${ARRAY:-1001}" ;;
+  *) echo "PartitionName=main Default=YES MaxTime=1-00:00:00 State=UP" ;;
+esac
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A folder of stand-ins at the front of the path, with an empty queue."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (tmp_path / "queue").mkdir()
+    for name, text in {
+        "sbatch": SBATCH,
+        "squeue": SQUEUE,
+        "scontrol": SCONTROL,
+        "srun": "#!/bin/sh\n",
+        "sacct": "#!/bin/sh\n",
+        "scancel": '#!/bin/sh\nfor job in "$@"; do rm -f "$QUEUE/$job"; done\n',
+    }.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("QUEUE", str(tmp_path / "queue"))
+    return tmp_path
+
+
+def call(where: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*RUN, *arguments], cwd=where, capture_output=True, text=True, timeout=120)
+
+
+def queued(where: Path) -> list[str]:
+    return sorted(path.name for path in (where / "queue").iterdir())
+
+
+def test_what_is_queued_is_not_submitted_again(cluster):
+    first = call(cluster, *THREE)
+    assert first.returncode == 0, first.stderr
+    assert "submitted 3 runs as 3 jobs in 1 array: 100" in first.stdout
+    again = call(cluster, *THREE)
+    assert again.returncode == 0
+    assert "3 queued already" in again.stdout
+    assert "nothing to submit" in again.stdout
+    more = call(cluster, *ASK, "augment.transforms.0=crop,color,blur", "augment.transforms.1=crop")
+    assert "submitted 1 runs as 1 job in 1 array: 101" in more.stdout
+    assert queued(cluster) == ["100", "101"]
+
+
+def test_a_submitter_that_died_after_sbatch_left_jobs_that_are_recognised(cluster, monkeypatch):
+    monkeypatch.setenv("DIE_AFTER_SBATCH", "1")
+    assert call(cluster, *THREE).returncode == -9
+    monkeypatch.delenv("DIE_AFTER_SBATCH")
+    (left,) = open_submissions(cluster / "outputs")
+    assert left.array_jobs == ()
+    again = call(cluster, *THREE)
+    assert "3 queued already" in again.stdout
+    assert queued(cluster) == ["100"]
+
+
+def test_jobs_that_left_the_queue_without_doing_their_runs_are_submitted_again(cluster):
+    call(cluster, *THREE)
+    (cluster / "queue" / "100").unlink()
+    again = call(cluster, *THREE)
+    assert "submitted 3 runs" in again.stdout
+    # the first submission is closed: only the second is asked for from now on
+    assert len(open_submissions(cluster / "outputs")) == 1
+
+
+def test_arrays_are_split_at_the_limit_of_the_cluster_and_follow_each_other_under_a_limit_of_ours(cluster, monkeypatch):
+    monkeypatch.setenv("ARRAY", "2")
+    assert "in 2 arrays: 100 101" in call(cluster, *THREE, "launcher.max_parallel=1").stdout
+    texts = [(cluster / "queue" / job).read_text() for job in ("100", "101")]
+    assert "--array=0-1%1" in texts[0]
+    assert "--array=0-0%1" in texts[1]
+    assert "--dependency=afterany:100" in texts[1]
+
+
+def test_cancel_takes_the_jobs_of_the_study_out_of_the_queue(cluster):
+    call(cluster, *THREE)
+    done = call(cluster, *THREE, "action=cancel")
+    assert done.returncode == 0
+    assert "cancelled the jobs 100" in done.stdout
+    assert queued(cluster) == []
+
+
+def test_status_counts_what_waits(cluster):
+    call(cluster, *THREE)
+    assert "3 queued" in call(cluster, *THREE, "action=status").stdout
+
+
+def test_plan_shows_the_script_and_submits_nothing(cluster):
+    done = call(cluster, *THREE, "action=plan", "launcher.runs_per_job=2")
+    assert done.returncode == 0, done.stderr
+    assert "2 jobs in 1 arrays" in done.stdout
+    assert "#SBATCH --array=0-1%2" in done.stdout
+    assert queued(cluster) == []
+    assert not (cluster / "outputs" / "submissions").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["launcher.time=2-00:00:00"], "launcher.time=2-00:00:00: at most 1-00:00:00, the limit of partition main"),
+        (["launcher.time=soon"], "launcher.time=soon: minutes, or"),
+        (["launcher.tasks=3"], "launcher.tasks=3: must divide train.batch_size (64)"),
+        (["launcher.partitoin=gpu"], "did you mean 'launcher.partition'?"),
+    ],
+)
+def test_a_wrong_request_submits_nothing(cluster, arguments, said):
+    done = call(cluster, *THREE, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert queued(cluster) == []
+
+
+def test_a_refusal_of_slurm_is_passed_on(cluster, monkeypatch):
+    monkeypatch.setenv("REFUSE", "invalid partition specified: nowhere")
+    done = call(cluster, *THREE, "launcher.partition=nowhere")
+    assert done.returncode == 2
+    assert "invalid partition specified: nowhere" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_sbatch_there_is_one_line_that_says_what_to_use(cluster, monkeypatch):
+    (cluster / "bin" / "sbatch").unlink()
+    monkeypatch.setenv("PATH", str(cluster / "bin"))
+    done = call(cluster, *THREE)
+    assert done.returncode == 2
+    assert "no sbatch on the path: use launcher=local" in done.stderr
+
+
+def test_sbatch_text(cluster, tmp_path):
+    """Golden: what a full profile becomes."""
+    folder = cluster / "profiles" / "launcher"
+    folder.mkdir(parents=True)
+    profile = (ROOT / "ablations" / "launcher" / "slurm.yaml").read_text()
+    for key, value in {
+        'partition: ""': "partition: gpu",
+        'account: ""': "account: vision",
+        'constraint: ""': "constraint: a100",
+        "gpus_per_node: 0": "gpus_per_node: 2",
+        "mem_gb: 0": "mem_gb: 64",
+        "tasks: 1 ": "tasks: 2 ",
+        "setup: []": "setup: [module load cuda]",
+        "extra: {}": "extra: {reservation: mine}",
+        'python: ""': "python: /opt/python",
+    }.items():
+        assert key in profile
+        profile = profile.replace(key, value)
+    (folder / "mycluster.yaml").write_text(profile)
+    words = [word for word in THREE if not word.startswith("launcher=")]
+    done = call(cluster, *words, "launcher=mycluster", "--config-dir", str(folder.parent))
+    assert done.returncode == 0, done.stderr
+    (one,) = open_submissions(cluster / "outputs")
+    text = (cluster / "queue" / "100").read_text()
+    for found, shown in {str(one.folder): "SUBMISSION", one.code: "CODE", one.name: "NAME"}.items():
+        text = text.replace(found, shown)
+    assert text == GOLDEN.read_text()
+    assert json.loads((one.folder / "submission.json").read_text())["array_jobs"] == ["100"]
