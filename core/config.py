@@ -117,10 +117,27 @@ class HeadConfig:
 
 @_typed
 class LossConfig:
-    """The contrastive loss (Eq. 1)."""
+    """The contrastive loss (Eq. 1, Table 2)."""
 
-    name: Annotated[Literal["nt_xent"], _help("contrastive loss")] = "nt_xent"
-    temperature: Annotated[float, _help("tau", gt=0)] = 0.1
+    name: Annotated[Literal["nt_xent", "nt_logistic", "margin_triplet"], _help("contrastive loss")] = "nt_xent"
+    temperature: Annotated[float, _help("tau; not used by margin_triplet", gt=0)] = 0.1
+    normalize: Annotated[bool, _help("compare cosines; false: plain dot products (Table 5)")] = True
+    margin: Annotated[float, _help("m of margin_triplet", ge=0)] = 0.8
+    mining: Annotated[
+        Literal["none", "semi_hard"],
+        _help("negatives that count: all, or the one most similar below the positive (Sec. 5.1); not for nt_xent"),
+    ] = "none"
+    negatives: Annotated[
+        Literal["both_views", "other_view"], _help("views that are candidates; other_view is App. B.10's choice")
+    ] = "both_views"
+
+    def without_effect(self) -> set[str]:
+        """The keys that the loss does not read."""
+        return {
+            "nt_xent": {"margin", "mining"},
+            "nt_logistic": {"margin"},
+            "margin_triplet": {"temperature"},
+        }[self.name]
 
 
 @_typed
@@ -185,11 +202,12 @@ class RunConfig:
         keys = {key for transform, its_keys in _KEYS_OF_TRANSFORM.items() if transform not in named for key in its_keys}
         if self.train.objective == "supervised":
             keys |= {"head.kind", "head.out_dim", "head.hidden_dim", "head.batch_norm"}
-            keys |= {"loss.name", "loss.temperature", "augment.branches"}
+            keys |= {"augment.branches", *key_names(LossConfig, "loss.")}
         elif self.head.kind == "none":
             keys |= {"head.out_dim", "head.hidden_dim", "head.batch_norm"}
         elif self.head.kind == "linear":
             keys |= {"head.hidden_dim"}
+        keys |= {f"loss.{key}" for key in self.loss.without_effect()}
         if self.data.name == "synthetic":
             keys |= {"data.root", "data.download", "data.max_bad"}
         if self.optimizer.name != "lars":
@@ -238,10 +256,10 @@ EVALUATIONS: dict[str, type] = {"linear": LinearConfig, "knn": KnnConfig}
 METRICS: dict[str, tuple[str, ...]] = {
     "linear": ("top1", "top5"),
     "knn": ("top1", "top5"),
-    "train": ("loss", "accuracy"),
+    "train": ("loss", "accuracy", "entropy"),
 }
 """What a study can show: `<evaluation>.<name>`, or `train.<name>` from the end of training. In percent, but the
-loss; top5 exists where there are more than five classes."""
+loss and the entropy (nats); top5 exists where there are more than five classes."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

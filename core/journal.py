@@ -3,10 +3,11 @@
 Every line has `event` and `time` (seconds since 1970). Events:
 
     {"event": "step",  "step", "epoch", "samples", "loss", "accuracy", "lr", "images_per_s", "memory_mb", "time"}
-    {"event": "epoch", "step", "epoch", "samples", "loss", "accuracy", "seconds", "time"}
+    {"event": "epoch", "step", "epoch", "samples", "loss", "accuracy", "entropy", "seconds", "time"}
 
 `accuracy` is the contrastive (or, when supervised, the classification) accuracy of the training
-batch in percent; `samples` counts the pictures seen by all processes; `memory_mb` is the process's peak.
+batch in percent, `entropy` that of the softmax behind it in nats; `samples` counts the pictures seen by all
+processes; `memory_mb` is the process's peak.
 A checkpoint stores the journal's length, and a resumed run cuts the journal back to it: apart from times,
 speeds and memory a journal does not tell how often its run was killed. Attempts and failures are therefore
 kept apart, in attempts.jsonl, and evaluations in their own files.

@@ -1,60 +1,145 @@
-"""NT-Xent, the contrastive loss of the paper (Eq. 1).
+"""The contrastive losses of the paper's Table 2 over the global batch: NT-Xent (Eq. 1), NT-Logistic, margin triplet.
 
-Every picture's other view is found among all 2B - 1 other views of the global batch of B pictures,
-whatever the number of processes that share the batch.
+Invariant: value and gradient do not depend on how many processes share the batch, beyond summation order.
 
-Legend: N pictures of this process, B pictures of all processes, D dimension of z; an anchor is a view of
-this process (2N), a candidate a view of the global batch (2B).
+Legend: N pictures of this process, B pictures of all processes, D dimension of z; A anchors, the 2N views of
+this process; K candidates of an anchor, among which its positive, the other view of its picture, is to be found.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor
+
+from core.config import LossConfig
 
 
-def nt_xent(z1_ND: torch.Tensor, z2_ND: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The loss over the global batch, its contrastive accuracy in percent, and the negatives per anchor.
+@dataclass(frozen=True)
+class ContrastiveResult:
+    """A loss over the global batch, and what Table 5 says about the softmax over an anchor's candidates."""
 
-    Row i of `z1_ND` and of `z2_ND` are the two views of one picture. Similarities are cosines over the
-    temperature, in fp32 whatever the precision of z; each view is an anchor in turn. The accuracy is the
-    share of anchors whose other view is their most similar candidate.
+    loss: Tensor
+    """Mean over all anchors of the global batch; the only value with a gradient."""
+
+    accuracy: Tensor
+    """Percent of the anchors whose positive is their most similar candidate."""
+
+    entropy: Tensor
+    """Mean entropy of that softmax in nats; at most ln(negatives + 1), when all candidates are alike."""
+
+    negatives: int
+    """Candidates of an anchor, less its positive."""
+
+
+def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> ContrastiveResult:
+    """The loss `config.name` of the projections z, whose rows i are the two views of picture i.
+
+    Each view is an anchor in turn. Its candidates are the 2B - 1 other views of the global batch, or, with
+    `negatives=other_view` (App. B.10), the B views of the other branch. Similarities are cosines, or plain
+    dot products where `normalize` is false, over the temperature (margin triplet: over 1), in fp32 whatever
+    the precision of z.
 
     With several processes, each gives the same number of pictures. Process r computes the mean loss L_r
     of its own anchors against all candidates, so the loss of the global batch is L = mean_r L_r. The
     backward of the gather adds what all processes want for z_r: sum_s dL_s/dz_r = (number of processes) *
     dL/dz_r. DistributedDataParallel averages parameter gradients over processes, which cancels that factor:
-    the gradient is that of one process with the whole batch. Value and accuracy are those of the global
-    batch, on every process.
+    the gradient is that of one process with the whole batch. The values are those of the global batch,
+    on every process.
     """
+    temperature = 1.0 if config.name == "margin_triplet" else config.temperature
     with torch.autocast(z1_ND.device.type, enabled=False):
-        z_2ND = F.normalize(torch.stack([z1_ND, z2_ND]).float(), dim=-1)
-        z_2BD, first = _gather_batch(z_2ND)
-        pictures, batch = z_2ND.shape[1], z_2BD.shape[1]
-        logits = (z_2ND.flatten(0, 1) / temperature) @ z_2BD.flatten(0, 1).T
+        z_2ND = torch.stack([z1_ND, z2_ND]).float()
+        if config.normalize:
+            z_2ND = F.normalize(z_2ND, dim=-1)
+        logits_AK, positive_A, negatives = _logits(z_2ND, temperature, config.negatives == "other_view")
+        log_p_AK = F.log_softmax(logits_AK, 1)
+        if config.name == "nt_xent":
+            loss = F.nll_loss(log_p_AK, positive_A)
+        else:
+            loss = _PAIRWISE[config.name](config, logits_AK, positive_A, negatives)
 
-    own = torch.arange(first, first + pictures, device=logits.device)
-    self_index = torch.cat([own, own + batch])
-    positive_index = torch.cat([own + batch, own])
-    logits.scatter_(1, self_index[:, None], -torch.inf)
-    loss = F.cross_entropy(logits, positive_index)
-    accuracy = 100 * (logits.detach().argmax(1) == positive_index).float().mean()
+    with torch.no_grad():
+        accuracy = 100 * (logits_AK.argmax(1) == positive_A).float().mean()
+        entropy = mean_entropy(log_p_AK)
     if _processes() > 1:
-        means = torch.stack([loss.detach(), accuracy]) / _processes()
+        means = torch.stack([loss.detach(), accuracy, entropy]) / _processes()
         dist.all_reduce(means)
         loss = loss + (means[0] - loss).detach()
-        accuracy = means[1]
-    return loss, accuracy, 2 * batch - 2
+        _, accuracy, entropy = means
+    return ContrastiveResult(loss, accuracy, entropy, negatives)
+
+
+@torch.no_grad()
+def mean_entropy(log_p_AK: Tensor) -> Tensor:
+    """Mean over the rows of the entropy in nats of distributions given as finite log-probabilities."""
+    return -torch.linalg.vecdot(log_p_AK.exp(), log_p_AK).mean()
+
+
+_NOT_A_CANDIDATE = torch.finfo(torch.float32).min
+"""In place of a similarity. Not minus infinity, whose product with the probability 0 is not a number."""
+
+
+def _logits(z_2ND: Tensor, temperature: float, other_view: bool) -> tuple[Tensor, Tensor, int]:
+    """Similarities over the temperature, the column of each anchor's positive, and its number of negatives."""
+    z_2BD, first = _gather_batch(z_2ND)
+    pictures, batch = z_2ND.shape[1], z_2BD.shape[1]
+    own = torch.arange(first, first + pictures, device=z_2ND.device)
+    if other_view:
+        logits_2NB = torch.bmm(z_2ND / temperature, z_2BD.flip(0).mT)
+        return logits_2NB.flatten(0, 1), own.repeat(2), batch - 1
+    logits_AK = (z_2ND.flatten(0, 1) / temperature) @ z_2BD.flatten(0, 1).T
+    self_A = torch.cat([own, own + batch])
+    logits_AK.scatter_(1, self_A[:, None], _NOT_A_CANDIDATE)
+    return logits_AK, torch.cat([own + batch, own]), 2 * batch - 2
+
+
+def _nt_logistic(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> Tensor:
+    """Table 2's -log sigma(u.v+ / tau) - log sigma(-u.v- / tau), mean over the pairs of an anchor."""
+    positive_A1 = logits_AK.gather(1, positive_A[:, None])
+    negative_AK, count = _terms(config, logits_AK, positive_A, negatives)
+    return -(F.logsigmoid(positive_A1).sum(1) + F.logsigmoid(-negative_AK).sum(1) / count).mean()
+
+
+def _margin_triplet(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> Tensor:
+    """Table 2's max(u.v- - u.v+ + m, 0), mean over the triplets of an anchor."""
+    positive_A1 = logits_AK.gather(1, positive_A[:, None])
+    negative_AK, count = _terms(config, logits_AK, positive_A, negatives)
+    return ((negative_AK - positive_A1 + config.margin).clamp(min=0).sum(1) / count).mean()
+
+
+_PAIRWISE: dict[str, Callable[[LossConfig, Tensor, Tensor, int], Tensor]] = {
+    "nt_logistic": _nt_logistic,
+    "margin_triplet": _margin_triplet,
+}
+
+
+def _terms(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> tuple[Tensor, int]:
+    """The similarities of the negatives that the loss of an anchor counts, and how many these are.
+
+    All of them; or with semi-hard mining (Sec. 5.1) one, the most similar of those that are less similar than the
+    positive. "Within the margin" needs no rule: beyond it the triplet's loss is 0. An anchor whose
+    negatives are all more similar than its positive has no such negative and no such term.
+    """
+    positive_A1 = positive_A[:, None]
+    negative_AK = logits_AK.scatter(1, positive_A1, _NOT_A_CANDIDATE)
+    if config.mining == "none":
+        return negative_AK, negatives
+    too_hard_AK = negative_AK >= logits_AK.gather(1, positive_A1)
+    return negative_AK.masked_fill(too_hard_AK, _NOT_A_CANDIDATE).max(1, keepdim=True).values, 1
 
 
 def _processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _gather_batch(z_2ND: torch.Tensor) -> tuple[torch.Tensor, int]:
+def _gather_batch(z_2ND: Tensor) -> tuple[Tensor, int]:
     """The global batch z_2BD, and the index in B of this process's first picture."""
     if _processes() == 1:
         return z_2ND, 0
-    z_R2ND: torch.Tensor = _AllGather.apply(z_2ND)
+    z_R2ND: Tensor = _AllGather.apply(z_2ND)
     return z_R2ND.transpose(0, 1).flatten(1, 2), dist.get_rank() * z_2ND.shape[1]
 
 
@@ -62,13 +147,13 @@ class _AllGather(torch.autograd.Function):
     """Stacks the tensors of all processes; unlike the plain collective, gradients flow back to each."""
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx, x: Tensor) -> Tensor:
         gathered = [torch.empty_like(x) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, x.contiguous())
         return torch.stack(gathered)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient[dist.get_rank()]

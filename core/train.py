@@ -29,7 +29,7 @@ from core.errors import Cause, RunFailed
 from core.head import build_head
 from core.identity import SCHEMA_VERSION
 from core.journal import Journal
-from core.loss import nt_xent
+from core.loss import contrastive_loss, mean_entropy
 from core.optimizer import build_optimizer, scaled_lr
 from core.randomness import generator
 from core.rundir import RunDirectory, write_atomically, write_json
@@ -59,16 +59,18 @@ class Model(nn.Module):
 class Progress:
     """What is carried from step to step beside weights and optimizer; saved in every checkpoint.
 
-    `loss` and `accuracy` are the means over the last whole epoch, `seconds` the time spent in steps.
+    `loss`, `accuracy` and `entropy` are the means over the last whole epoch, `seconds` the time spent in steps.
     """
 
     step: int = 0
     loss_sum: float = 0.0
     accuracy_sum: float = 0.0
+    entropy_sum: float = 0.0
     epoch_steps: int = 0
     seconds: float = 0.0
     loss: float | None = None
     accuracy: float | None = None
+    entropy: float | None = None
 
 
 def train(config: RunConfig, directory: RunDirectory, stop: Callable[[], bool] = lambda: False) -> Encoder:
@@ -134,11 +136,12 @@ class Training:
         self.model.train()
         for x_NCHW in batches:
             before = time.perf_counter()
-            loss, accuracy = self.step(x_NCHW.to(self.device, non_blocking=True))
+            loss, accuracy, entropy = self.step(x_NCHW.to(self.device, non_blocking=True))
             progress = self.progress
             progress.step += 1
             progress.loss_sum += loss
             progress.accuracy_sum += accuracy
+            progress.entropy_sum += entropy
             progress.epoch_steps += 1
             now = time.perf_counter()
             progress.seconds += now - before
@@ -164,8 +167,8 @@ class Training:
         begin = place * self.config.train.batch_size + self.first
         return self.epoch_order(epoch)[begin : begin + self.own]
 
-    def step(self, x_NCHW: torch.Tensor) -> tuple[float, float]:
-        """One optimizer step on the pictures x (uint8); returns loss and accuracy in percent."""
+    def step(self, x_NCHW: torch.Tensor) -> tuple[float, float, float]:
+        """One optimizer step on the pictures x (uint8); returns loss, accuracy in percent and entropy in nats."""
         config, step = self.config, self.progress.step
         draws = self.augmenter.draw(config.train.batch_size, config.seed, step).slice(self.first, self.first + self.own)
         samples = config.train.batch_size
@@ -182,18 +185,20 @@ class Training:
             # Both views in one forward pass: in two, batch norm could tell them apart.
             with autocast:
                 z_ND = self.shared_model(self.augmenter.two_views(x_NCHW, draws))
-            z1_ND, z2_ND = z_ND.float().chunk(2)
-            loss, accuracy, _ = nt_xent(z1_ND, z2_ND, config.loss.temperature)
+            result = contrastive_loss(config.loss, *z_ND.chunk(2))
+            loss, accuracy, entropy = result.loss, result.accuracy, result.entropy
         else:
             labels_N = self.pictures.labels_N[self.indices(step)].to(self.device)
             with autocast:
                 logits_NC = self.shared_model(self.augmenter.one_view(x_NCHW, draws))
-            loss = functional.cross_entropy(logits_NC.float(), labels_N)
+            log_p_NC = functional.log_softmax(logits_NC.float(), 1)
+            loss = functional.nll_loss(log_p_NC, labels_N)
             accuracy = (logits_NC.argmax(1) == labels_N).float().mean() * 100
+            entropy = mean_entropy(log_p_NC)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        values = distributed.mean_of_all(torch.stack([loss.detach(), accuracy]))
+        values = distributed.mean_of_all(torch.stack([loss.detach(), accuracy, entropy]))
         return tuple(values.tolist())
 
     def log_step(self, loss: float, accuracy: float, images_per_s: float) -> None:
@@ -214,6 +219,7 @@ class Training:
         progress = self.progress
         progress.loss = progress.loss_sum / progress.epoch_steps
         progress.accuracy = progress.accuracy_sum / progress.epoch_steps
+        progress.entropy = progress.entropy_sum / progress.epoch_steps
         if self.leads:
             self.journal.write(
                 "epoch",
@@ -222,9 +228,10 @@ class Training:
                 samples=progress.step * self.config.train.batch_size,
                 loss=progress.loss,
                 accuracy=progress.accuracy,
+                entropy=progress.entropy,
                 seconds=round(progress.seconds, 3),
             )
-        progress.loss_sum = progress.accuracy_sum = 0.0
+        progress.loss_sum = progress.accuracy_sum = progress.entropy_sum = 0.0
         progress.epoch_steps = 0
 
     def save(self) -> None:
@@ -251,7 +258,7 @@ class Training:
             {
                 "schema": SCHEMA_VERSION,
                 "run": directory.id,
-                "metrics": {"loss": progress.loss, "accuracy": progress.accuracy},
+                "metrics": {"loss": progress.loss, "accuracy": progress.accuracy, "entropy": progress.entropy},
                 "samples": progress.step * self.config.train.batch_size,
                 "steps": progress.step,
                 "compute_seconds": round(progress.seconds, 3),

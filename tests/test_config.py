@@ -66,6 +66,10 @@ def test_every_key_has_a_help_text():
         ),
         ({"head.kind": "none"}, {"head.out_dim"}),
         ({"train.objective": "supervised"}, {"loss.temperature", "head.kind"}),
+        ({"train.objective": "supervised", "loss.name": "margin_triplet"}, {"loss.name", "loss.margin", "loss.mining"}),
+        ({"loss.name": "nt_xent"}, {"loss.margin", "loss.mining"}),
+        ({"loss.name": "nt_logistic"}, {"loss.margin"}),
+        ({"loss.name": "margin_triplet"}, {"loss.temperature"}),
         ({"optimizer.name": "adamw"}, {"optimizer.trust", "optimizer.momentum"}),
     ],
 )

@@ -1,5 +1,6 @@
 """Training: it learns, it resumes exactly, and it says why it failed."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,31 @@ def test_training_lowers_the_loss(tmp_path: Path, tiny):
     losses = [line["loss"] for line in kill.journal_of(directory) if line["event"] == "epoch"]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.2
+
+
+@pytest.mark.parametrize("mining", ["none", "semi_hard"])
+@pytest.mark.parametrize("name", ["nt_logistic", "margin_triplet"])
+def test_the_other_losses_learn_to_find_the_other_view(tmp_path: Path, tiny, name: str, mining: str):
+    """By the accuracy: a mined negative is always near the positive, so the loss tells little."""
+    easy = {"augment.color_strength": 0.2, "augment.crop_area": [0.5, 1.0], "optimizer.name": "adamw"}
+    loss = {"loss.name": name, "loss.mining": mining, "loss.temperature": 0.2}
+    config = tiny({"train.epochs": 5, "optimizer.base_lr": 0.01, **easy, **loss})
+    directory = RunDirectory.create(tmp_path, config)
+    train(config, directory)
+    accuracies = [line["accuracy"] for line in kill.journal_of(directory) if line["event"] == "epoch"]
+    assert accuracies[-1] > 2 * accuracies[0]
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "supervised"])
+def test_the_entropy_of_the_last_epoch_is_a_result(tmp_path: Path, tiny, objective: str):
+    config = tiny({"train.objective": objective, "train.epochs": 2})
+    directory = RunDirectory.create(tmp_path, config)
+    train(config, directory)
+    entropies = [line["entropy"] for line in kill.journal_of(directory) if line["event"] == "epoch"]
+    outcomes = 2 * config.train.batch_size - 1 if objective == "contrastive" else 10
+    assert len(entropies) == 2
+    assert all(0 < entropy < math.log(outcomes) for entropy in entropies)
+    assert directory.result()["metrics"]["entropy"] == entropies[-1]
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "supervised"])

@@ -19,7 +19,7 @@ import torch.multiprocessing as mp
 import core.train
 from core import data
 from core.config import RunConfig
-from core.loss import nt_xent
+from core.loss import contrastive_loss
 from core.rundir import RunDirectory
 from core.train import Training
 from sweeps.grid import data_config, expand
@@ -46,12 +46,12 @@ def first_step(config: RunConfig, folder: Path, dtype: torch.dtype = torch.float
     draws = training.augmenter.draw(config.train.batch_size, config.seed, 0)
     draws = draws.slice(training.first, training.first + training.own)
     views = training.augmenter.two_views(x_NCHW, draws).to(dtype)
-    loss, _, negatives = nt_xent(*training.shared_model(views).chunk(2), config.loss.temperature)
-    loss.backward()
+    result = contrastive_loss(config.loss, *training.shared_model(views).chunk(2))
+    result.loss.backward()
     training.close()
     named = training.model.named_parameters()
     gradients = {name: weight.grad.double() for name, weight in named if weight.grad is not None}
-    return {"loss": loss.item(), "negatives": negatives, "gradients": gradients}
+    return {"loss": result.loss.item(), "negatives": result.negatives, "gradients": gradients}
 
 
 def _rank(rank: int, config: RunConfig, folder: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from core import data
 from core.config import RunConfig
-from core.loss import nt_xent
+from core.loss import contrastive_loss
 from core.rundir import RunDirectory
 from core.train import Stopped, Training
 from sweeps.grid import data_config, expand
@@ -35,8 +35,7 @@ def bare_step(training: Training) -> Callable[[], None]:
     views_NCHW = training.augmenter.two_views(x_NCHW, draws)
 
     def step() -> None:
-        z1_ND, z2_ND = training.model(views_NCHW).chunk(2)
-        loss, _, _ = nt_xent(z1_ND, z2_ND, config.loss.temperature)
+        loss = contrastive_loss(config.loss, *training.model(views_NCHW).chunk(2)).loss
         training.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         training.optimizer.step()
