@@ -6,7 +6,6 @@ Legend: N pictures of this process, B pictures of all processes, D dimension of 
 this process; K candidates of an anchor, among which its positive, the other view of its picture, is to be found.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,10 +55,7 @@ def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> Contra
             z_2ND = F.normalize(z_2ND, dim=-1)
         logits_AK, positive_A, negatives = _logits(z_2ND, temperature, config.negatives == "other_view")
         log_p_AK = F.log_softmax(logits_AK, 1)
-        if config.name == "nt_xent":
-            loss = F.nll_loss(log_p_AK, positive_A)
-        else:
-            loss = _PAIRWISE[config.name](config, logits_AK, positive_A, negatives)
+        loss = loss_of_logits(config, logits_AK, log_p_AK, positive_A, negatives)
 
     with torch.no_grad():
         accuracy = 100 * (logits_AK.argmax(1) == positive_A).float().mean()
@@ -70,6 +66,24 @@ def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> Contra
         loss = loss + (means[0] - loss).detach()
         _, accuracy, entropy = means
     return ContrastiveResult(loss, accuracy, entropy, negatives)
+
+
+def loss_of_logits(
+    config: LossConfig, logits_AK: Tensor, log_p_AK: Tensor, positive_A: Tensor, negatives: int
+) -> Tensor:
+    """Mean over the anchors of minus the paper's Table 2, whose formulas are to be maximised.
+
+    `logits_AK` are u.v / tau, `log_p_AK` their log-softmax, `positive_A` the column of v+. Table 2 shows
+    NT-Logistic and the triplet for one negative; here each is the mean over the pairs, or triplets, of an anchor.
+    """
+    if config.name == "nt_xent":
+        return F.nll_loss(log_p_AK, positive_A)
+    positive_A1 = logits_AK.gather(1, positive_A[:, None])
+    negative_AK, counted = _counted(config, logits_AK, positive_A, negatives)
+    if config.name == "nt_logistic":
+        sum_A = -F.logsigmoid(-negative_AK).sum(1)
+        return (sum_A / counted - F.logsigmoid(positive_A1)[:, 0]).mean()
+    return (negative_AK - positive_A1 + config.margin).clamp(min=0).sum(1).mean() / counted
 
 
 @torch.no_grad()
@@ -96,27 +110,7 @@ def _logits(z_2ND: Tensor, temperature: float, other_view: bool) -> tuple[Tensor
     return logits_AK, torch.cat([own + batch, own]), 2 * batch - 2
 
 
-def _nt_logistic(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> Tensor:
-    """Table 2's -log sigma(u.v+ / tau) - log sigma(-u.v- / tau), mean over the pairs of an anchor."""
-    positive_A1 = logits_AK.gather(1, positive_A[:, None])
-    negative_AK, count = _terms(config, logits_AK, positive_A, negatives)
-    return -(F.logsigmoid(positive_A1).sum(1) + F.logsigmoid(-negative_AK).sum(1) / count).mean()
-
-
-def _margin_triplet(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> Tensor:
-    """Table 2's max(u.v- - u.v+ + m, 0), mean over the triplets of an anchor."""
-    positive_A1 = logits_AK.gather(1, positive_A[:, None])
-    negative_AK, count = _terms(config, logits_AK, positive_A, negatives)
-    return ((negative_AK - positive_A1 + config.margin).clamp(min=0).sum(1) / count).mean()
-
-
-_PAIRWISE: dict[str, Callable[[LossConfig, Tensor, Tensor, int], Tensor]] = {
-    "nt_logistic": _nt_logistic,
-    "margin_triplet": _margin_triplet,
-}
-
-
-def _terms(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> tuple[Tensor, int]:
+def _counted(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> tuple[Tensor, int]:
     """The similarities of the negatives that the loss of an anchor counts, and how many these are.
 
     All of them; or with semi-hard mining (Sec. 5.1) one, the most similar of those that are less similar than the
