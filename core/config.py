@@ -16,7 +16,19 @@ from pydantic_core import PydanticCustomError
 from core.errors import InvalidValue, UserError, unknown_name
 
 DatasetName = Literal["synthetic", "cifar10", "cifar100", "stl10", "image_folder"]
-TransformName = Literal["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
+TransformName = Literal[
+    "crop",
+    "cutout",
+    "color",
+    "sobel",
+    "noise",
+    "blur",
+    "rotate",
+    "autoaugment",
+    "equalize",
+    "solarize",
+    "motion_blur",
+]
 TRANSFORMS: tuple[str, ...] = get_args(TransformName)
 
 _typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -80,18 +92,24 @@ class AugmentConfig:
     )
     blur_sigma: Annotated[_Range, _help("sigma of the blur in pixels of the view")] = (0.1, 2.0)
     blur_p: Annotated[float, _help("probability of the blur", ge=0, le=1)] = 0.5
+    sobel_p: Annotated[float, _help("probability of the Sobel filter", ge=0, le=1)] = 1.0
+    equalize_p: Annotated[float, _help("probability of equalizing", ge=0, le=1)] = 0.5
+    solarize_p: Annotated[float, _help("probability of solarizing", ge=0, le=1)] = 0.5
+    solarize_threshold: Annotated[float, _help("value from which pixels are inverted", ge=0, le=1)] = 0.5
+    motion_blur_length: Annotated[_Range, _help("length of the motion as a share of the view's side")] = (0.0, 0.1)
+    motion_blur_p: Annotated[float, _help("probability of the motion blur", ge=0, le=1)] = 0.5
 
     @model_validator(mode="after")
     def _check(self) -> "AugmentConfig":
         # Canonical form: the diagonal of Fig. 5 names one transformation twice and applies it once.
         object.__setattr__(self, "transforms", tuple(dict.fromkeys(self.transforms)))
-        for key in ("crop_area", "crop_aspect", "cutout_area", "noise_std", "blur_sigma"):
+        for key in ("crop_area", "crop_aspect", "cutout_area", "noise_std", "blur_sigma", "motion_blur_length"):
             low, high = getattr(self, key)
             if key == "crop_aspect" and low == 0:
                 raise _invalid("augment.crop_aspect", [low, high], "two numbers above 0")
             if not 0 <= low <= high:
                 raise _invalid(f"augment.{key}", [low, high], "two numbers, 0 <= low <= high")
-            if key in ("crop_area", "cutout_area") and high > 1:
+            if key in ("crop_area", "cutout_area", "motion_blur_length") and high > 1:
                 raise _invalid(f"augment.{key}", [low, high], "a share of the picture is at most 1")
         return self
 
@@ -223,6 +241,10 @@ _KEYS_OF_TRANSFORM = {
     "cutout": ("augment.cutout_area",),
     "noise": ("augment.noise_std",),
     "blur": ("augment.blur_sigma", "augment.blur_p"),
+    "sobel": ("augment.sobel_p",),
+    "equalize": ("augment.equalize_p",),
+    "solarize": ("augment.solarize_p", "augment.solarize_threshold"),
+    "motion_blur": ("augment.motion_blur_length", "augment.motion_blur_p"),
 }
 
 

@@ -31,6 +31,10 @@ GOLDEN = {
     ("noise",): (0.4983, 0.2721, 0.0859),
     ("blur",): (0.4973, 0.2446, 0.0289),
     ("rotate",): (0.4973, 0.2582, 0.2764),
+    ("autoaugment",): (0.4901, 0.2880, 0.2248),
+    ("equalize",): (0.4982, 0.2743, 0.0086),
+    ("solarize",): (0.3273, 0.1920, 0.0562),
+    ("motion_blur",): (0.4972, 0.2541, 0.0115),
     ("crop", "color", "blur"): (0.4586, 0.3177, 0.3191),
 }
 """Mean and deviation of view 1, and its mean distance from view 2, when they were looked at."""

@@ -173,7 +173,8 @@ def test_sobel_is_the_clamped_length_of_the_gradient():
     gradient = torch.nn.functional.conv2d(padded.flatten(0, 1)[:, None], weight)
     expected = gradient.pow(2).sum(1).sqrt().clamp(max=1).view_as(x_NCHW)
     assert 0.1 < expected.mean() < 0.9
-    assert difference(Sobel(AugmentConfig(), 12).apply(x_NCHW.clone(), {}), expected) < 1e-5
+    sobel = Sobel(AugmentConfig(), 12)
+    assert difference(sobel.apply(x_NCHW.clone(), sobel.draw(6, generator(0, "sobel"))), expected) < 1e-5
 
 
 def test_noise_has_the_drawn_deviation():

@@ -8,10 +8,12 @@ Sources: the paper's App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a
 import torch
 from torch import Tensor
 
+from core.augment.autoaugment import AutoAugment
 from core.augment.color import Color
 from core.augment.draws import Draws, Transform
-from core.augment.filters import Blur, Noise, Sobel
+from core.augment.filters import Blur, MotionBlur, Noise, Sobel
 from core.augment.geometry import Crop, Cutout, Rotate
+from core.augment.tones import Equalize, Solarize
 from core.config import AugmentConfig
 from core.randomness import generator
 
@@ -25,6 +27,10 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "noise": Noise,
     "blur": Blur,
     "rotate": Rotate,
+    "autoaugment": AutoAugment,
+    "equalize": Equalize,
+    "solarize": Solarize,
+    "motion_blur": MotionBlur,
 }
 
 CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}

@@ -1,4 +1,6 @@
-"""Transformations of a pixel's neighbourhood or by noise: blur, Sobel, Gaussian noise."""
+"""Transformations of a pixel's neighbourhood or by noise: blur, motion blur, Sobel, Gaussian noise."""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -49,22 +51,77 @@ def band_matrices(weights_NK: Tensor, size: int) -> Tensor:
     return matrix_NSS.scatter_add_(2, at_SK.expand(count, -1, -1), weights_NK[:, None].expand(-1, size, -1))
 
 
-class Sobel:
-    """The length of the Sobel gradient per channel, clamped to 0..1."""
+class MotionBlur:
+    """The mean along a straight motion of drawn length and direction, with `motion_blur_p` (App. B.2; our reading).
+
+    Between pixels it is bilinear, beyond the border the picture is reflected.
+    """
 
     def __init__(self, config: AugmentConfig, image_size: int):
-        pass
+        self.config = config
+        self.image_size = image_size
+        self.radius = math.ceil(config.motion_blur_length[1] * image_size / 2)
 
     def draw(self, count: int, generator: torch.Generator) -> Parameters:
-        return {}
+        return {
+            "length_N": uniform((count,), *self.config.motion_blur_length, generator),
+            "angle_N": uniform((count,), 0.0, math.pi, generator),
+            "blur_N": uniform((count,), 0.0, 1.0, generator) < self.config.motion_blur_p,
+        }
+
+    def kernels(self, length_N: Tensor, angle_N: Tensor) -> Tensor:
+        """The weights (N, K, K) of a pixel's neighbours, each summing to 1.
+
+        Points evenly spaced along the motion, less than half a pixel apart, give each of the four pixels
+        around them its bilinear share.
+        """
+        taps = 2 * self.radius + 1
+        along_P = (torch.arange(2 * taps) + 0.5) / (2 * taps) - 0.5
+        along_NP = along_P * length_N[:, None] * self.image_size
+        at_K = torch.arange(-self.radius, self.radius + 1)
+        columns_NPK = 1 - (along_NP[..., None] * angle_N.cos()[:, None, None] - at_K).abs()
+        rows_NPK = 1 - (along_NP[..., None] * angle_N.sin()[:, None, None] - at_K).abs()
+        return (rows_NPK.clamp(min=0).mT @ columns_NPK.clamp(min=0)).div(2 * taps).float()
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        padded = F.pad(x_NCHW, (1, 1, 1, 1), mode="reflect")
-        smooth = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
-        across = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
-        smooth = padded[:, :, :, :-2] + 2 * padded[:, :, :, 1:-1] + padded[:, :, :, 2:]
-        down = smooth[:, :, 2:] - smooth[:, :, :-2]
-        return torch.hypot(across, down).clamp_(max=1)
+        blur_N = parameters["blur_N"]
+        index = indices(blur_N, x_NCHW)
+        kernels_NKK = self.kernels(parameters["length_N"][blur_N], parameters["angle_N"][blur_N]).to(x_NCHW.device)
+        count, channels, height, width = len(index), *x_NCHW.shape[1:]
+        if count == 0:
+            return x_NCHW
+        padded = F.pad(x_NCHW.index_select(0, index), (self.radius,) * 4, mode="reflect")
+        # Every channel of every picture is a group of its own, because each picture has its own weights.
+        blurred = F.conv2d(
+            padded.reshape(1, count * channels, *padded.shape[2:]),
+            kernels_NKK.repeat_interleave(channels, 0)[:, None],
+            groups=count * channels,
+        )
+        return x_NCHW.index_copy_(0, index, blurred.view(count, channels, height, width).clamp_(0, 1))
+
+
+class Sobel:
+    """The length of the Sobel gradient per channel, clamped to 0..1, with probability `sobel_p`."""
+
+    def __init__(self, config: AugmentConfig, image_size: int):
+        self.p = config.sobel_p
+
+    def draw(self, count: int, generator: torch.Generator) -> Parameters:
+        return {"sobel_N": uniform((count,), 0.0, 1.0, generator) < self.p}
+
+    def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
+        index = indices(parameters["sobel_N"], x_NCHW)
+        return x_NCHW.index_copy_(0, index, sobel(x_NCHW.index_select(0, index)))
+
+
+def sobel(x_NCHW: Tensor) -> Tensor:
+    """The length of the gradient, clamped to 0..1."""
+    padded = F.pad(x_NCHW, (1, 1, 1, 1), mode="reflect")
+    smooth = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    across = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
+    smooth = padded[:, :, :, :-2] + 2 * padded[:, :, :, 1:-1] + padded[:, :, :, 2:]
+    down = smooth[:, :, 2:] - smooth[:, :, :-2]
+    return torch.hypot(across, down).clamp_(max=1)
 
 
 class Noise:
