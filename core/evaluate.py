@@ -1,12 +1,12 @@
-"""Evaluations of a trained encoder: what its frozen features are good for.
+"""Evaluations of a trained encoder: what it is good for.
 
-Features are extracted once per encoder and shared by all evaluations of it. The encoder leaves as it came:
-same weights, same batch-norm statistics, same mode.
+Features are extracted once per encoder and shared by all evaluations of it. The encoder leaves as it came: same
+weights, same batch-norm statistics, same mode; what is fine-tuned is a copy.
 
-A further kind of evaluation is one file with `evaluate(subject: Evaluator, config) -> metrics`, its config in
-`core.config.EVALUATIONS`, and a line in `KINDS`.
+A further kind of evaluation is one file with `evaluate(subject: Evaluator, config) -> Measured`, its config in
+`core.evaluations.EVALUATIONS`, and a line in `KINDS`.
 
-Legend: N pictures, C channels, H height, W width, D features.
+Legend: N pictures, D features.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,22 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from core import knn, linear
-from core.augment import plain_view
 from core.config import RunConfig
 from core.data.pictures import Pictures
 from core.encoder import Encoder
-from core.errors import Cause, RunFailed, unknown_name
+from core.errors import UserError, unknown_name
+from core.features import extract_features, project
+from core.measures import Measured
 
 
 class Evaluator:
     """One encoder and the pictures to evaluate it on.
 
     Evaluations read from it the features and labels of both sets (on `device`), the number of classes, and
-    where they need more, the encoder and the pictures themselves.
+    where they need more, the encoder, its projection head (None where there is none) and the pictures themselves.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Evaluator:
         train: Pictures,
         test: Pictures,
         device: torch.device | str,
+        head: nn.Module | None = None,
     ):
         self.encoder = encoder.to(device)
+        self.head = head if head is None else head.to(device)
         self.run_config = run_config
         self.train = train
         self.test = test
@@ -47,14 +51,26 @@ class Evaluator:
         self.train_labels_N = train.labels_N.to(device)
         self.test_labels_N = test.labels_N.to(device)
 
-    def run(self, kind: str, config: Any) -> tuple[dict[str, float], int]:
-        """The metrics of one evaluation, in percent, and the number of test pictures they rest on.
+    def run(self, kind: str, config: Any) -> Measured:
+        """One evaluation.
 
-        Raises: UserError for an unknown kind, RunFailed (diverged) if features are not finite.
+        Raises: UserError for an unknown kind or one that this encoder cannot have, RunFailed (diverged) if
+        features are not finite.
         """
         if kind not in KINDS:
             raise unknown_name("evaluation", kind, KINDS)
-        return KINDS[kind](self, config), len(self.test)
+        return KINDS[kind](self, config)
+
+    def features(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """The features h or z of the training and of the test pictures."""
+        h = self.train_features_ND, self.test_features_ND
+        return h if name == "h" else (self.project(h[0]), self.project(h[1]))
+
+    def project(self, h_ND: torch.Tensor) -> torch.Tensor:
+        """z = g(h). Raises: UserError if the run has no projection head."""
+        if self.head is None:
+            raise UserError("features=z: a supervised run has no projection head; allowed: h")
+        return project(self.head, h_ND)
 
     @cached_property
     def train_features_ND(self) -> torch.Tensor:
@@ -69,32 +85,8 @@ class Evaluator:
         return extract_features(self.encoder, pictures, image_size, self.device).to(self.device)
 
 
-KINDS: dict[str, Callable[[Evaluator, Any], dict[str, float]]] = {
+KINDS: dict[str, Callable[[Evaluator, Any], Measured]] = {
     "linear": linear.evaluate,
     "knn": knn.evaluate,
 }
-"""The evaluation behind each name of `core.config.EVALUATIONS`."""
-
-
-def extract_features(
-    encoder: Encoder, pictures: Pictures, image_size: int, device: torch.device | str, batch_size: int = 512
-) -> torch.Tensor:
-    """h_ND in fp32 on the CPU, in the order of `pictures`, each seen once without augmentation.
-
-    Raises: RunFailed (diverged) if a feature is not finite.
-    """
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        features = []
-        with torch.no_grad():
-            for x_NCHW in pictures.batches(torch.arange(len(pictures)).split(batch_size)):
-                view_NCHW = plain_view(x_NCHW.to(device), image_size)
-                features.append(encoder(view_NCHW.contiguous(memory_format=torch.channels_last)).float().cpu())
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    features_ND = torch.cat(features)
-    if not features_ND.isfinite().all():
-        raise RunFailed(Cause.DIVERGED, "the encoder's features are not finite")
-    return features_ND
+"""The evaluation behind each name of `core.evaluations.EVALUATIONS`."""

@@ -15,12 +15,13 @@ import torch
 
 from core import data
 from core.attempts import Attempt, Outcome
-from core.config import EVALUATIONS, RunConfig, as_dict, parse, run_config, unflatten
+from core.config import RunConfig, as_dict, evaluation_config, run_config, unflatten
 from core.distributed import Group
 from core.encoder import Encoder, build_encoder
 from core.environment import describe
 from core.errors import RunFailed, cause_of
 from core.evaluate import Evaluator
+from core.head import Head, build_head
 from core.identity import SCHEMA_VERSION, evaluation_id
 from core.lease import Lease
 from core.rundir import RunDirectory, write_json
@@ -36,7 +37,8 @@ def execute(
 ) -> Outcome:
     """Bring a run to where its result and the evaluations asked for are on disk.
 
-    evaluations: kind to config, for example {"linear": {"protocol": "lbfgs"}}.
+    evaluations: name to kind and settings, for example {"linear_z": {"kind": "linear", "features": "z"}}; the
+        kind may be left out where the name is the kind.
     machine: dotted machine-only keys that replace those stored in the run's config.yaml, which may have
         been written on another machine.
     group: the processes that share the training, seen from their leader; the others `follow`.
@@ -112,23 +114,20 @@ def _evaluate(
 ) -> None:
     device = pick_device(config.machine.device)
     evaluator: Evaluator | None = None
-    for kind, tree in evaluations.items():
-        settings = _settings(kind, tree)
+    for name, tree in evaluations.items():
+        kind, settings = _kind_and_settings(name, tree)
         identity = evaluation_id(directory.id, kind, as_dict(settings))
         if directory.evaluation(identity) is not None:
             continue
         if stop():
             raise Stopped
         if evaluator is None:
-            evaluator = Evaluator(
-                encoder or load_encoder(directory, config),
-                config,
-                data.load(config.data, "train"),
-                data.load(config.data, "test"),
-                device,
-            )
+            encoder = encoder or load_encoder(directory, config)
+            train_pictures, test_pictures = data.load(config.data, "train"), data.load(config.data, "test")
+            head = load_head(directory, config, encoder.feature_dim)
+            evaluator = Evaluator(encoder, config, train_pictures, test_pictures, device, head)
         begin = time.perf_counter()
-        metrics, count = evaluator.run(kind, settings)
+        measured = evaluator.run(kind, settings)
         write_json(
             directory.evaluation_file(identity),
             {
@@ -137,8 +136,9 @@ def _evaluate(
                 "evaluation": identity,
                 "kind": kind,
                 "config": as_dict(settings),
-                "metrics": metrics,
-                "n": count,
+                "metrics": measured.metrics,
+                "n": measured.count,
+                **({} if measured.data is None else {"data": measured.data}),
                 "seconds": round(time.perf_counter() - begin, 3),
                 "environment": describe(device),
             },
@@ -147,12 +147,13 @@ def _evaluate(
 
 def is_done(directory: RunDirectory, evaluations: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the run is trained and every evaluation asked for is there."""
-    ids = [evaluation_id(directory.id, kind, as_dict(_settings(kind, tree))) for kind, tree in evaluations.items()]
+    asked = [_kind_and_settings(name, tree) for name, tree in evaluations.items()]
+    ids = [evaluation_id(directory.id, kind, as_dict(settings)) for kind, settings in asked]
     return directory.result_file.exists() and all(directory.evaluation_file(identity).exists() for identity in ids)
 
 
-def _settings(kind: str, tree: Mapping[str, Any]) -> Any:
-    return parse(EVALUATIONS[kind], tree, prefix=f"evaluate.{kind}.")
+def _kind_and_settings(name: str, tree: Mapping[str, Any]) -> tuple[str, Any]:
+    return evaluation_config({"kind": name, **tree}, prefix=f"evaluate.{name}.")
 
 
 def load_encoder(directory: RunDirectory, config: RunConfig) -> Encoder:
@@ -160,6 +161,16 @@ def load_encoder(directory: RunDirectory, config: RunConfig) -> Encoder:
     encoder = build_encoder(config.encoder)
     encoder.load_state_dict(safetensors.torch.load_file(directory.encoder_file))
     return encoder.to(memory_format=torch.channels_last)
+
+
+def load_head(directory: RunDirectory, config: RunConfig, feature_dim: int) -> Head | None:
+    """The trained projection head of a run; a supervised run has none."""
+    if config.train.objective == "supervised":
+        return None
+    head = build_head(config.head, feature_dim)
+    if any(True for _ in head.parameters()):
+        head.load_state_dict(safetensors.torch.load_file(directory.head_file))
+    return head
 
 
 def on_this_machine(config: RunConfig, machine: Mapping[str, Any]) -> RunConfig:

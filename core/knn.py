@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from core.config import KnnConfig
 from core.linear import topk_accuracy
+from core.measures import Measured
 
 if TYPE_CHECKING:
     from core.evaluate import Evaluator
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 _SIMILARITIES_AT_ONCE = 2**26  # 256 MB of fp32
 
 
-def evaluate(subject: "Evaluator", config: KnnConfig) -> dict[str, float]:
+def evaluate(subject: "Evaluator", config: KnnConfig) -> Measured:
     """Top-1 and top-5 accuracy on the test pictures, in percent."""
     scores_MC = knn_scores(
         subject.train_features_ND, subject.train_labels_N, subject.test_features_ND, subject.classes, config
     )
-    return topk_accuracy(scores_MC, subject.test_labels_N)
+    return Measured(topk_accuracy(scores_MC, subject.test_labels_N), len(scores_MC))
 
 
 def knn_scores(

@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 
 from core.config import LinearConfig
+from core.errors import InvalidValue
+from core.measures import Measured
 from core.randomness import generator
 from core.schedule import learning_rate
+from core.splits import held_out
 
 if TYPE_CHECKING:
     from core.evaluate import Evaluator
@@ -39,12 +42,26 @@ class LinearClassifier:
         return x_ND @ self.weight_DC + self.bias_C
 
 
-def evaluate(subject: "Evaluator", config: LinearConfig) -> dict[str, float]:
-    """Top-1 and top-5 accuracy on the test pictures, in percent."""
-    classifier = fit_linear(
-        subject.train_features_ND, subject.train_labels_N, subject.classes, config, subject.run_config.seed
-    )
-    return topk_accuracy(classifier.logits(subject.test_features_ND), subject.test_labels_N)
+def evaluate(subject: "Evaluator", config: LinearConfig) -> Measured:
+    """Top-1 and top-5 accuracy on the test pictures, in percent, of a classifier fit on all training pictures.
+
+    With a validation share also `validation_top1`, the accuracy on held-out training pictures of a classifier fit on
+    the others: what a study tunes by, since the test pictures are not for choosing.
+    """
+    train_ND, test_ND = subject.features(config.features)
+    labels_N, seed = subject.train_labels_N, subject.run_config.seed
+    classifier = fit_linear(train_ND, labels_N, subject.classes, config, seed)
+    metrics = topk_accuracy(classifier.logits(test_ND), subject.test_labels_N)
+    if config.validation:
+        learned, held = (
+            rows_N.to(train_ND.device)
+            for rows_N in held_out(labels_N.cpu(), config.validation, generator(seed, "validation"))
+        )
+        if not len(held):
+            raise InvalidValue("validation", config.validation, "a share that holds out a picture of some class")
+        classifier = fit_linear(train_ND[learned], labels_N[learned], subject.classes, config, seed)
+        metrics["validation_top1"] = topk_accuracy(classifier.logits(train_ND[held]), labels_N[held])["top1"]
+    return Measured(metrics, len(test_ND))
 
 
 def fit_linear(

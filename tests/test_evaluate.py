@@ -1,13 +1,17 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from core import config
-from core.config import DataConfig, EncoderConfig, KnnConfig, LinearConfig, RunConfig
+from core.config import DataConfig, EncoderConfig, HeadConfig, KnnConfig, LinearConfig, RunConfig
 from core.data.pictures import CachedPictures
 from core.encoder import Encoder, build_encoder
 from core.errors import RunFailed, UserError
-from core.evaluate import KINDS, Evaluator, extract_features
+from core.evaluate import KINDS, Evaluator
+from core.features import extract_features
+from core.head import build_head
 
 _RUN = RunConfig(
     data=DataConfig(image_size=16, stored_size=16), encoder=EncoderConfig(depth=10, width=0.125, stem="cifar")
@@ -46,10 +50,10 @@ def _evaluator(encoder: Encoder) -> Evaluator:
     ],
 )
 def test_finds_classes_that_are_easy_to_tell_apart(kind, its_config):
-    metrics, count = _evaluator(_encoder()).run(kind, its_config)
-    assert metrics.keys() == {"top1"}
-    assert metrics["top1"] > 90
-    assert count == 30
+    measured = _evaluator(_encoder()).run(kind, its_config)
+    assert measured.metrics.keys() == {"top1"}
+    assert measured.metrics["top1"] > 90
+    assert measured.count == 30
 
 
 @pytest.mark.parametrize(("kind", "its_config"), [(k, c()) for k, c in config.EVALUATIONS.items()])
@@ -110,3 +114,46 @@ def test_a_diverged_encoder_is_reported_as_such():
     torch.nn.init.constant_(encoder.conv1.weight, torch.nan)
     with pytest.raises(RunFailed, match="not finite"):
         extract_features(encoder, _pictures(4, seed=0), 16, "cpu")
+
+
+def test_z_are_the_features_behind_the_head():
+    torch.manual_seed(1)
+    encoder, head = _encoder(), build_head(HeadConfig(out_dim=5), 64).train()
+    evaluator = Evaluator(encoder, _RUN, _pictures(60, seed=0), _pictures(30, seed=1), "cpu", head)
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    z_train_ND, z_test_ND = evaluator.features("z")
+    assert (z_train_ND.shape, z_test_ND.shape) == ((60, 5), (30, 5))
+    with torch.no_grad():
+        torch.testing.assert_close(z_test_ND, copy.deepcopy(head).eval()(evaluator.test_features_ND))
+    assert head.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
+    measured = evaluator.run("linear", LinearConfig(protocol="lbfgs", features="z"))
+    assert measured.metrics["top1"] > 90
+
+
+def test_z_of_a_run_without_a_head_is_refused():
+    with pytest.raises(UserError, match="features=z: a supervised run has no projection head"):
+        _evaluator(_encoder()).run("linear", LinearConfig(protocol="lbfgs", features="z"))
+
+
+def test_validation_accuracy_comes_from_training_pictures_alone():
+    """With test labels that are wrong throughout, only the test accuracy suffers."""
+    encoder = _encoder()
+    test = _pictures(30, seed=1)
+    test.labels_N = (test.labels_N + 1) % 3
+    evaluator = Evaluator(encoder, _RUN, _pictures(60, seed=0), test, "cpu")
+    measured = evaluator.run("linear", LinearConfig(protocol="lbfgs", validation=0.2))
+    assert measured.metrics["validation_top1"] > 90
+    assert measured.metrics["top1"] < 10
+
+
+def test_a_validation_share_does_not_change_the_classifier_that_is_tested():
+    evaluator = _evaluator(_encoder())
+    plain, tuned = (evaluator.run("linear", LinearConfig(validation=v, epochs=2)).metrics for v in (0.0, 0.2))
+    assert tuned["top1"] == plain["top1"]
+    assert "validation_top1" not in plain
+
+
+def test_a_validation_share_without_pictures_is_refused():
+    with pytest.raises(UserError, match=r"validation=0.001: a share"):
+        _evaluator(_encoder()).run("linear", LinearConfig(validation=0.001))

@@ -5,7 +5,9 @@ import pytest
 
 from core import execute as module
 from core.attempts import last_line
-from core.execute import execute
+from core.config import evaluation_config
+from core.errors import UserError
+from core.execute import execute, is_done
 from core.identity import evaluation_id
 from core.lease import Lease
 from core.rundir import RunDirectory
@@ -95,3 +97,41 @@ def test_a_failure_has_a_cause_and_goes_no_further(tmp_path: Path, tiny, monkeyp
 def test_pictures_other_than_planned_are_bad_data(tmp_path: Path, tiny):
     directory = make(tmp_path, tiny({"data.fingerprint": "0123456789abcdef"}))
     assert execute(directory, {}, {}).cause == "bad data"
+
+
+def test_named_evaluations_are_told_apart_by_kind_and_settings_alone(tmp_path: Path, tiny):
+    directory = make(tmp_path, tiny({"train.epochs": 1}))
+    of_z = {"kind": "linear", "protocol": "lbfgs", "features": "z"}
+    named = {"linear": {"kind": "linear", "protocol": "lbfgs"}, "linear_z": of_z}
+    assert not is_done(directory, named)
+    assert execute(directory, named, {}).outcome == "done"
+    assert is_done(directory, named)
+    assert is_done(directory, {"another name": of_z})
+    assert not is_done(directory, {"linear_z": {**of_z, "l2": 0.5}})
+    records = [json.loads(file.read_text()) for file in directory.evaluations.iterdir()]
+    assert {(record["kind"], record["config"]["features"]) for record in records} == {("linear", "h"), ("linear", "z")}
+    assert len({record["metrics"]["top1"] for record in records}) == 2
+
+
+def test_z_of_a_supervised_run_is_bad_data_in_one_line(tmp_path: Path, tiny):
+    directory = make(tmp_path, tiny({"train.epochs": 0, "train.objective": "supervised"}))
+    outcome = execute(directory, {"linear_z": {"kind": "linear", "features": "z"}}, {})
+    assert (outcome.outcome, outcome.message) == (
+        "failed",
+        "UserError: features=z: a supervised run has no projection head; allowed: h",
+    )
+
+
+@pytest.mark.parametrize(
+    ("tree", "line"),
+    [
+        ({"kind": "liner"}, "unknown evaluate.x.kind 'liner': did you mean 'linear'?"),
+        ({}, "evaluate.x.kind is missing: one of linear, knn"),
+        ({"kind": "linear", "feature": "z"}, "unknown key 'evaluate.x.feature': did you mean 'evaluate.x.features'?"),
+        ({"kind": "linear", "features": "g"}, "evaluate.x.features=g: input should be 'h' or 'z'"),
+    ],
+)
+def test_a_wrong_evaluation_is_one_line(tree, line):
+    with pytest.raises(UserError) as caught:
+        evaluation_config(tree, prefix="evaluate.x.")
+    assert str(caught.value).startswith(line)
