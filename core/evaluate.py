@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import knn, linear
+from core import finetune, knn, linear
 from core.config import RunConfig
 from core.data.pictures import Pictures
-from core.encoder import Encoder
+from core.encoder import Encoder, build_encoder
 from core.errors import UserError, unknown_name
 from core.features import extract_features, project
 from core.measures import Measured
@@ -72,6 +72,13 @@ class Evaluator:
             raise UserError("features=z: a supervised run has no projection head; allowed: h")
         return project(self.head, h_ND)
 
+    def copy_of_encoder(self) -> Encoder:
+        """Another encoder with the same weights, for one process, whatever the training was shared by."""
+        with torch.random.fork_rng(devices=[]):
+            encoder = build_encoder(self.run_config.encoder)
+        encoder.load_state_dict(self.encoder.state_dict())
+        return encoder.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     @cached_property
     def train_features_ND(self) -> torch.Tensor:
         return self._features(self.train)
@@ -88,5 +95,6 @@ class Evaluator:
 KINDS: dict[str, Callable[[Evaluator, Any], Measured]] = {
     "linear": linear.evaluate,
     "knn": knn.evaluate,
+    "finetune": finetune.evaluate,
 }
 """The evaluation behind each name of `core.evaluations.EVALUATIONS`."""

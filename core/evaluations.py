@@ -80,6 +80,10 @@ class FinetuneConfig:
     batch_size: Annotated[int, help_text("batch size, at most all labelled pictures", ge=2)] = 4096
     epochs: Annotated[int, help_text("passes over the labelled pictures (App. B.5: 60 at 1%, 30 at 10%)", ge=1)] = 60
 
+    def labelled(self, pictures: int) -> int:
+        """How many of the training pictures have a label."""
+        return round(self.labels * pictures)
+
     def without_effect(self) -> set[str]:
         return set()
 
@@ -211,6 +215,7 @@ class TransferConfig:
 EVALUATIONS: dict[str, type] = {
     "linear": LinearConfig,
     "knn": KnnConfig,
+    "finetune": FinetuneConfig,
 }
 
 METRICS: dict[str, tuple[str, ...]] = {

@@ -24,15 +24,15 @@ def extract_features(
     device: torch.device | str,
     batch_size: int = 512,
     change: Change | None = None,
-    first: int = 0,
+    rows_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """h_ND in fp32 on the CPU, in the order of `pictures`, each seen once without augmentation.
 
     change: what happens to the views before the encoder sees them.
-    first: only the first so many pictures; 0: all.
+    rows_N: only these pictures, in this order; None: all.
     Raises: RunFailed (diverged) if a feature is not finite.
     """
-    numbers = torch.arange(min(first or len(pictures), len(pictures))).split(batch_size)
+    numbers = (torch.arange(len(pictures)) if rows_N is None else rows_N).split(batch_size)
     features = []
     with frozen(encoder):
         for numbers_N, x_NCHW in zip(numbers, pictures.batches(iter(numbers)), strict=True):

@@ -5,7 +5,7 @@ Invariant: whatever is wrong with a value becomes one line that names key, value
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -13,8 +13,14 @@ from pydantic_core import PydanticCustomError
 
 from core.errors import InvalidValue, UserError, unknown_name
 
-typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+T = TypeVar("T")
 Range = tuple[float, float]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def typed(kind: type[T]) -> type[T]:
+    """Make a class of annotated fields a validated, frozen dataclass that refuses unknown keys."""
+    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)  # type: ignore[return-value]
 
 
 def help_text(text: str, **limits: Any) -> Any:
