@@ -18,6 +18,8 @@ from reports.claimfile import parse_claims
 from reports.claims import Verdict, decide, own_evidence
 from reports.collect import read_runs, tabulate
 from reports.manifest import NOTEBOOK_FILE, Manifest, read
+from reports.shown import Shown, show
+from reports.spec import parse_report
 from reports.statistics import Agreement, agreement
 
 
@@ -44,14 +46,20 @@ class Report:
     @cached_property
     def agreement(self) -> Agreement | None:
         """Rank agreement with the paper; None where too few cells have both numbers."""
-        return agreement(self.cells["mean"].tolist(), self.cells["paper"].tolist())
+        points = self.shown.compared
+        return agreement([point.interval.mean for point in points], [point.paper for point in points])
+
+    @cached_property
+    def shown(self) -> Shown:
+        """The cells as the figure, the printed table and the claims see them."""
+        return show(self.manifest, self.runs, self.table)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        return decide(parse_claims(self.manifest.study.claims), own_evidence(self.manifest, self.runs))
+        return decide(parse_claims(self.manifest.study.claims), own_evidence(self.shown))
 
     def figure(self) -> Figure:
-        return figures.draw(self.manifest, self.table, self.agreement)
+        return figures.draw(self.shown, self.agreement)
 
     def best(self, n: int) -> list[int]:
         """Rows of the `n` cells with the largest means, the largest first; unfinished cells come last."""
@@ -71,7 +79,7 @@ class Report:
         line = self.table.iloc[row]
         if line["kind"] == "reference":
             return self.manifest.references[row - len(self.cells)].label
-        return ", ".join(self.manifest.label(line[axis.key]) for axis in self.manifest.axes)
+        return ", ".join(self.manifest.label_on(axis.key, line[axis.key]) for axis in self.manifest.axes)
 
     def name_of(self, run: str) -> str:
         """The row in words to which a run belongs first."""
@@ -82,7 +90,8 @@ def load(folder: Path) -> Report:
     """The report of a study from its manifest and run directories; writes nothing. Raises: UserError."""
     manifest = read(folder)
     runs = read_runs(manifest)
-    return Report(manifest, runs, tabulate(manifest, runs))
+    metrics = parse_report(manifest.study.report).metric_axes(manifest.study.metric)
+    return Report(manifest, runs, tabulate(manifest, runs, metrics))
 
 
 def build(report_dir: Path, partial: bool = False) -> Report:
@@ -98,8 +107,8 @@ def build(report_dir: Path, partial: bool = False) -> Report:
     if partial:
         return report
     write_atomically(folder / "figure.svg", figures.svg(figure))
-    caption = caption_lines(report.manifest, report.table, report.agreement)
-    frame = tables.printed(report.manifest, report.table)
+    caption = caption_lines(report.shown, report.agreement)
+    frame = tables.printed(report.shown)
     write_atomically(folder / "table.md", tables.markdown(frame, caption))
     write_atomically(folder / "table.tex", tables.latex(frame, caption))
     write_json(folder / "claims.json", [verdict.as_dict() for verdict in report.verdicts])

@@ -1,67 +1,84 @@
-"""The forms that a claim's check can have: each turns a study's cells into one number per seed.
+"""The forms that a claim's check can have: each turns a study's cells into numbers per seed.
 
-The number is above zero where the claim holds. A form says which cells it needs and what it makes of
+The numbers are above zero where the claim holds. A form says which cells it needs and what it makes of
 them; tests, corrections and verdicts are claims.py's, the same for all forms. To add a form: a class with
-`selections` and `measure`, and its line in `FORMS`.
+`selections` and `measure`, and its line in `FORMS`. Arrays end with _CS (cells x seeds), _S (seeds) or _C.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, permutations
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from core.errors import InvalidValue, UserError, unknown_name
-from reports.manifest import plain
+from reports.measurement import Measurement, NotMeasurable, Reduction, above_all, difference, least, single
+from reports.selections import NOT, Selection, as_list
+from reports.statistics import FEWEST_CELLS, spearman
 
-Reduction = Literal["max", "mean", "min"]
-Selection = dict[str, Any]
-"""Cells by axis value: {axis key: value, list of values or "*"}, and `diagonal: true|false` for studies
-with two axes of the same values (true: both equal); `not: selection` (or several) leaves
-cells out. What is not named is not restricted."""
+Axes = Mapping[str, Sequence[Any]]
 
-DIAGONAL = "diagonal"
-NOT = "not"
+
+class Needed(NamedTuple):
+    """Cells and one of their metrics ("": the claim's); all of them, or those with a number of the paper's."""
+
+    cells: Selection
+    metric: str = ""
+    printed: bool = False
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """A claim as numbers: it holds where the true value is above zero.
+class Values:
+    """What was found for one `Needed`: the cells' axis values, their numbers and the paper's (NaN: none)."""
 
-    estimate: from the means over seeds. low_S (one per seed) is in expectation never above the true
-    value, high_S never below: where a form picks the best of noisy cells, the choice flatters no side.
-    """
-
-    estimate: float
-    low_S: np.ndarray
-    high_S: np.ndarray
+    points: Sequence[Mapping[str, Any]]
+    axes: Axes
+    own_CS: np.ndarray
+    paper_C: np.ndarray
 
 
-class Check(Protocol):
-    """A check of a claim, parsed."""
+class Form(Protocol):
+    """A check of a claim that looks at cells itself."""
 
-    def selections(self) -> list[Selection]:
-        """All selections of cells that the check needs."""
+    def selections(self) -> list[Needed]:
+        """All cells that the check needs."""
 
-    def measure(self, cells: Sequence[np.ndarray]) -> Measurement:
-        """The claim as numbers; `cells[i]` (cells x seeds) are those of `selections()[i]`."""
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        """The check as numbers; `found[i]` is for `selections()[i]`. Raises: NotMeasurable."""
 
 
 _typed = typed_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 
 
 @_typed
-class Side:
-    """Some cells and how they become one number."""
+class _Check:
+    """What every form has: another metric than the study's, and axes at each value of which the check must hold."""
 
-    cells: Selection
-    reduce: Reduction = "mean"
+    metric: str = ""
+    at_each: Selection = field(default_factory=dict)
 
 
 @_typed
-class Difference:
+class Side:
+    """Some cells, one of their metrics, and how they become one number."""
+
+    cells: Selection = field(default_factory=dict)
+    reduce: Reduction = "mean"
+    metric: str = ""
+
+
+@_typed
+class MeanOf:
+    """Some cells and one of their metrics, averaged."""
+
+    cells: Selection = field(default_factory=dict)
+    metric: str = ""
+
+
+@_typed
+class Difference(_Check):
     """`of` is above `minus` by more than `margin`, in the units of the metric."""
 
     form: Literal["difference"]
@@ -69,138 +86,181 @@ class Difference:
     minus: Side
     margin: float = 0.0
 
-    def selections(self) -> list[Selection]:
-        return [self.of.cells, self.minus.cells]
+    def selections(self) -> list[Needed]:
+        return [Needed(self.of.cells, self.of.metric), Needed(self.minus.cells, self.minus.metric)]
 
-    def measure(self, cells: Sequence[np.ndarray]) -> Measurement:
-        of, minus = cells
-        difference = _difference(of, minus, self.of.reduce, self.minus.reduce)
-        return Measurement(
-            difference.estimate - self.margin, difference.low_S - self.margin, difference.high_S - self.margin
-        )
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        of, minus = found
+        return difference(of.own_CS, minus.own_CS, self.of.reduce, self.minus.reduce).plus(-self.margin)
 
 
 @_typed
-class Largest:
+class Largest(_Check):
     """The largest cell of `among` is one of `cells`."""
 
     form: Literal["largest"]
     cells: Selection
-    among: Selection
+    among: Selection = field(default_factory=dict)
 
-    def selections(self) -> list[Selection]:
-        others = {**self.among, NOT: [*_as_list(self.among.get(NOT, [])), self.cells]}
-        return [self.cells, others]
+    def selections(self) -> list[Needed]:
+        return _own_and_others(self.cells, self.among)
 
-    def measure(self, cells: Sequence[np.ndarray]) -> Measurement:
-        own, others = cells
-        return _difference(own, others, "max", "max")
-
-
-FORMS: dict[str, type] = {"difference": Difference, "largest": Largest}
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        own, others = found
+        return above_all(own.own_CS, others.own_CS)
 
 
-def select(points: Sequence[Mapping[str, Any]], selection: Selection) -> list[int]:
-    """The numbers of the points, {axis key: value} each, that a selection names."""
-    return [number for number, point in enumerate(points) if _matches(point, selection)]
+@_typed
+class Smallest(_Check):
+    """The smallest cell of `among` is one of `cells`."""
+
+    form: Literal["smallest"]
+    cells: Selection
+    among: Selection = field(default_factory=dict)
+
+    def selections(self) -> list[Needed]:
+        return _own_and_others(self.cells, self.among)
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        own, others = found
+        return above_all(-own.own_CS, -others.own_CS)
 
 
-def _matches(point: Mapping[str, Any], selection: Selection) -> bool:
-    for key, wanted in selection.items():
-        if key == DIAGONAL:
-            matches = (len({plain(value) for value in point.values()}) < len(point)) == wanted
-        elif key == NOT:
-            matches = not any(_matches(point, left_out) for left_out in _as_list(wanted))
-        else:
-            matches = wanted == "*" or point[key] in _as_list(wanted)
-        if not matches:
-            return False
-    return True
+@_typed
+class Equal(_Check):
+    """`of` and `minus` differ by less than `within`: two one-sided tests (Schuirmann 1987)."""
+
+    form: Literal["equal"]
+    of: Side
+    minus: Side
+    within: float
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.of.cells, self.of.metric), Needed(self.minus.cells, self.minus.metric)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        of, minus = (values.own_CS for values in found)
+        above = difference(minus, of, self.minus.reduce, self.of.reduce).plus(self.within)
+        below = difference(of, minus, self.of.reduce, self.minus.reduce).plus(self.within)
+        return least([above, below])
 
 
-def parse_check(tree: Any, where: str) -> Check:
-    """A check as written in YAML, typed. Raises: UserError naming the key and what is allowed."""
-    if not isinstance(tree, Mapping) or not isinstance(tree.get("form"), str):
-        raise InvalidValue(where, tree, "a mapping with form: " + ", ".join(FORMS))
-    form = tree["form"]
-    if form not in FORMS:
-        raise unknown_name(f"{where}.form", form, FORMS)
-    try:
-        return TypeAdapter(FORMS[form]).validate_python(dict(tree))
-    except ValidationError as error:
-        raise explain(error, where) from None
+@_typed
+class Range(_Check):
+    """Any two of the cells differ by less than `within`."""
+
+    form: Literal["range"]
+    cells: Selection
+    within: float
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.cells)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        (values,) = found
+        if len(values.own_CS) < 2:
+            raise NotMeasurable("the study as it was run has one such cell, a spread needs two")
+        pairs = permutations(values.own_CS, 2)
+        return least([single(self.within - (first_S - second_S)) for first_S, second_S in pairs])
 
 
-def explain(error: ValidationError, where: str) -> UserError:
-    """The one line for a user whose YAML does not have the form asked for."""
-    first = error.errors()[0]
-    key = ".".join([where, *map(str, first["loc"])])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return UserError(f"unknown key '{key}'")
-    if first["type"] in ("missing", "missing_argument"):
-        return UserError(f"{key}: missing")
-    return InvalidValue(key, first["input"], first["msg"][0].lower() + first["msg"][1:])
+@_typed
+class Monotone(_Check):
+    """The mean of the cells goes up (down) with every step along an axis; a step back up to `tolerance` is let go."""
+
+    form: Literal["monotone"]
+    along: str
+    direction: Literal["increasing", "decreasing"] = "increasing"
+    cells: Selection = field(default_factory=dict)
+    tolerance: float = 0.0
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.cells)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        (values,) = found
+        sign = 1 if self.direction == "increasing" else -1
+        steps = pairwise(_curve(values, self.along))
+        return least([single(sign * (later_S - earlier_S)) for earlier_S, later_S in steps]).plus(self.tolerance)
 
 
-def validate_selection(selection: Selection, axes: Mapping[str, Sequence[Any]], where: str) -> None:
-    """Raises: UserError if a selection names an axis or a value that the study does not have."""
-    for key, wanted in selection.items():
-        if key == NOT:
-            for left_out in _as_list(wanted):
-                if not isinstance(left_out, dict):
-                    raise InvalidValue(f"{where}.{NOT}", left_out, "a selection of cells to leave out")
-                validate_selection(left_out, axes, where)
-        elif key == DIAGONAL:
-            if not isinstance(wanted, bool):
-                raise InvalidValue(f"{where}.{DIAGONAL}", wanted, "true or false")
-            if _pairs_of_like_axes(axes) != 1:
-                raise InvalidValue(f"{where}.{DIAGONAL}", wanted, "needs two axes with values in common")
-        elif key not in axes:
-            raise unknown_name(f"axis in {where}", key, [*axes, DIAGONAL])
-        else:
-            for value in _as_list(wanted):
-                if value != "*" and value not in axes[key]:
-                    raise unknown_name(f"{where}.{key}", plain(value), [plain(known) for known in axes[key]])
+@_typed
+class GapShrinks(_Check):
+    """`of` is above `minus` at the first value of an axis, and every step along it brings them closer.
 
-
-def _pairs_of_like_axes(axes: Mapping[str, Sequence[Any]]) -> int:
-    values = [{plain(value) for value in axis} for axis in axes.values()]
-    return sum(bool(values[i] & values[j]) for i in range(len(values)) for j in range(i))
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _difference(of_CS: np.ndarray, minus_CS: np.ndarray, of: Reduction, minus: Reduction) -> Measurement:
-    estimate = _reduce(of_CS.mean(axis=1), of) - _reduce(minus_CS.mean(axis=1), minus)
-    return Measurement(
-        estimate=float(estimate),
-        low_S=_never_above(of_CS, of) - _never_below(minus_CS, minus),
-        high_S=_never_below(of_CS, of) - _never_above(minus_CS, minus),
-    )
-
-
-def _reduce(values: np.ndarray, how: Reduction) -> np.ndarray:
-    return getattr(np, how)(values, axis=0)
-
-
-def _never_above(values_CS: np.ndarray, how: Reduction) -> np.ndarray:
-    """Per seed, a reduction whose expectation is not above that of the true cell means."""
-    return _chosen_on_other_seeds(values_CS, np.argmax) if how == "max" else _reduce(values_CS, how)
-
-
-def _never_below(values_CS: np.ndarray, how: Reduction) -> np.ndarray:
-    return _chosen_on_other_seeds(values_CS, np.argmin) if how == "min" else _reduce(values_CS, how)
-
-
-def _chosen_on_other_seeds(values_CS: np.ndarray, choose: Callable[..., Any]) -> np.ndarray:
-    """Per seed, the value of the cell that is extreme on average over the other seeds.
-
-    The largest of many noisy cells is large partly by luck; luck does not carry over to another seed.
+    A step that widens the gap by up to `tolerance` is let go; a gap of the other sign counts by its size.
     """
-    n_seeds = values_CS.shape[1]
-    if n_seeds == 1:
-        return values_CS[choose(values_CS[:, 0])]
-    others_CS = values_CS.sum(axis=1, keepdims=True) - values_CS
-    return values_CS[choose(others_CS, axis=0), np.arange(n_seeds)]
+
+    form: Literal["gap_shrinks"]
+    along: str
+    of: MeanOf
+    minus: MeanOf
+    tolerance: float = 0.0
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.of.cells, self.of.metric), Needed(self.minus.cells, self.minus.metric)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        of, minus = (_curve(values, self.along) for values in found)
+        if len(of) != len(minus):
+            raise NotMeasurable(f"both sides need cells at the same values of {self.along}")
+        gaps = [of_S - minus_S for of_S, minus_S in zip(of, minus, strict=True)]
+        sizes = [np.stack([gap_S, -gap_S]) for gap_S in gaps]
+        steps = [difference(earlier, later, "max", "max") for earlier, later in pairwise(sizes)]
+        return least([single(gaps[0]), least(steps).plus(self.tolerance)])
+
+
+@_typed
+class Correlation(_Check):
+    """Spearman's correlation with the paper's numbers, over the cells of one seed, is above a threshold."""
+
+    form: Literal["correlation"]
+    above: float
+    cells: Selection = field(default_factory=dict)
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.cells, printed=True)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        (values,) = found
+        if len(values.points) < FEWEST_CELLS:
+            raise NotMeasurable(f"fewer than {FEWEST_CELLS} of these cells have a number of the paper's")
+        correlation_S = np.array([spearman(own, values.paper_C) for own in values.own_CS.T])
+        if np.isnan(correlation_S).any():
+            raise NotMeasurable("the numbers are all the same: no correlation is defined")
+        return single(correlation_S - self.above)
+
+
+@_typed
+class All(_Check):
+    """Several checks that must all hold; as written, and parsed by claimfile.py."""
+
+    form: Literal["all"]
+    checks: list[Any]
+
+
+FORMS: dict[str, type] = {
+    "difference": Difference,
+    "largest": Largest,
+    "smallest": Smallest,
+    "monotone": Monotone,
+    "gap_shrinks": GapShrinks,
+    "correlation": Correlation,
+    "equal": Equal,
+    "range": Range,
+    "all": All,
+}
+
+
+def _own_and_others(cells: Selection, among: Selection) -> list[Needed]:
+    return [Needed(cells), Needed({**among, NOT: [*as_list(among.get(NOT, [])), cells]})]
+
+
+def _curve(values: Values, along: str) -> list[np.ndarray]:
+    """The mean of the cells at each value of an axis that they have, in the order of the axis (each of shape S)."""
+    curve = []
+    for value in values.axes[along]:
+        rows = [row for row, point in enumerate(values.points) if point[along] == value]
+        if rows:
+            curve.append(values.own_CS[rows].mean(axis=0))
+    return curve

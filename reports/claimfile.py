@@ -1,34 +1,76 @@
-"""Claims as a study file writes them: {id, sentence, section, check}, typed and checked against the axes.
+"""Claims as a study file writes them: {id, sentence, section, kind, check}, typed and checked against the study.
 
 Apart from claims.py, which decides them, so that a plan can check a study file without pandas and scipy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from core.errors import InvalidValue
-from reports.checks import Check, explain, parse_check, validate_selection
+from reports.checks import FORMS, All, Axes, Form, GapShrinks, Monotone, Needed
+from reports.selections import Selection, as_list, select, validate_selection
+from reports.written import one_of, typed, typed_by
+
+Kind = Literal["paper", "reading"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the paper with its check."""
+    """One sentence with its check: of the paper itself, or a common reading of it."""
 
     id: str
     sentence: str
     section: str
-    check: Check
+    kind: Kind
+    check: Any
 
 
-def check_claims(study: Mapping[str, Any]) -> None:
-    """Validate a study's `claims`, as in its YAML, against its `axes` {key: values}. Raises: UserError."""
-    for number, claim in enumerate(parse_claims(study.get("claims") or [])):
-        for selection in claim.check.selections():
-            validate_selection(selection, study["axes"], f"claims.{number}.check")
+class Part(NamedTuple):
+    """A check that looks at cells, and all the cells it needs; a claim holds where all its parts do."""
+
+    form: Form
+    needed: list[Needed]
+
+
+def parts(check: Any, axes: Axes, metric: str = "") -> Iterator[Part]:
+    """The parts of a check: those of `all`, each at every value that `at_each` names.
+
+    metric: of what encloses the check; "" is the study's.
+    """
+    metric = check.metric or metric
+    for fixed in _combinations(check.at_each, axes):
+        if isinstance(check, All):
+            inner = [part for inside in check.checks for part in parts(inside, axes, metric)]
+        else:
+            inner = [Part(check, check.selections())]
+        for form, needed in inner:
+            yield Part(form, [Needed({**cells, **fixed}, own or metric, printed) for cells, own, printed in needed])
+
+
+def _combinations(at_each: Selection, axes: Axes) -> Iterator[Selection]:
+    values = [axes[key] if wanted == "*" else as_list(wanted) for key, wanted in at_each.items()]
+    for combination in product(*values):
+        yield dict(zip(at_each, combination, strict=True))
+
+
+def check_claims(
+    claims: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]], axes: Axes, metrics: Collection[str]
+) -> None:
+    """Validate claims as in a study's YAML against its places {axis key: value}, axes and metrics.
+
+    Raises: UserError.
+    """
+    for number, claim in enumerate(parse_claims(claims)):
+        _validate(claim.check, axes, metrics, f"claims.{number}.check")
+        for part in parts(claim.check, axes):
+            for needed in part.needed:
+                if not select(points, needed.cells):
+                    raise InvalidValue(f"claims.{number}.check", needed.cells, "the study has no such cell")
 
 
 def parse_claims(trees: Sequence[Mapping[str, Any]]) -> list[Claim]:
@@ -36,15 +78,42 @@ def parse_claims(trees: Sequence[Mapping[str, Any]]) -> list[Claim]:
     claims: dict[str, Claim] = {}
     for number, tree in enumerate(trees):
         where = f"claims.{number}"
-        try:
-            written = _adapter.validate_python(tree)
-        except ValidationError as error:
-            raise explain(error, where) from None
+        written = typed(_Written, tree, where)
         if written.id in claims:
             raise InvalidValue(f"{where}.id", written.id, "every claim of a study has an id of its own")
         check = parse_check(written.check, f"{where}.check")
-        claims[written.id] = Claim(written.id, written.sentence, written.section, check)
+        claims[written.id] = Claim(written.id, written.sentence, written.section, written.kind, check)
     return list(claims.values())
+
+
+def parse_check(tree: Any, where: str) -> Any:
+    """A check as written in YAML, typed: one of `FORMS`. Raises: UserError."""
+    if isinstance(tree, Mapping) and tree.get("form") == "all" and isinstance(tree.get("checks"), list):
+        inner = [parse_check(inside, f"{where}.checks.{number}") for number, inside in enumerate(tree["checks"])]
+        tree = {**tree, "checks": inner}
+    return typed_by("form", FORMS, tree, where)
+
+
+def _validate(check: Any, axes: Axes, metrics: Collection[str], where: str) -> None:
+    """Raises: UserError if the check names a metric, an axis or a value that the study does not have."""
+    validate_selection(check.at_each, axes, f"{where}.at_each")
+    if check.metric:
+        one_of(f"{where}.metric", check.metric, metrics)
+    if isinstance(check, All):
+        for number, inside in enumerate(check.checks):
+            _validate(inside, axes, metrics, f"{where}.checks.{number}")
+        return
+    if isinstance(check, Monotone | GapShrinks):
+        one_of(f"{where}.along", check.along, axes)
+        if len(axes[check.along]) < 2:
+            raise InvalidValue(f"{where}.along", check.along, "an axis with at least two values")
+    for cells, metric, _ in check.selections():
+        validate_selection(cells, axes, where)
+        if metric:
+            one_of(f"{where}.metric", metric, metrics)
+        for key in check.at_each:
+            if key in cells or key == getattr(check, "along", None):
+                raise InvalidValue(f"{where}.at_each", key, "an axis that the check does not name otherwise")
 
 
 @typed_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -53,6 +122,4 @@ class _Written:
     sentence: str
     section: str
     check: Any
-
-
-_adapter = TypeAdapter(_Written)
+    kind: Kind = "paper"

@@ -1,20 +1,24 @@
 """Claims of the paper, decided by machine from a study's cells.
 
-A claim is data: {id, sentence, section, check}; checks.py turns the check into one number per seed that is
+A claim is data: {id, sentence, section, kind, check}; checks.py turns the check into numbers per seed that are
 above zero where the claim holds. Here: Student's t test over the seeds in both directions, Holm's
 correction for the number of claims, the verdict. One seed never supports or contradicts a claim.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from reports.checks import Measurement, select
-from reports.claimfile import Claim
+from reports.checks import Axes, Needed, Values
+from reports.claimfile import Claim, parts
 from reports.manifest import Manifest
+from reports.measurement import Measurement, NotMeasurable, least
+from reports.reduction import Place, axes_of_places, paper_cells, places
+from reports.selections import select
+from reports.shown import Shown
+from reports.spec import parse_report
 from reports.statistics import holm, p_greater, student
 
 ALPHA = 0.05
@@ -23,16 +27,87 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusi
 
 @dataclass(frozen=True)
 class Evidence:
-    """The cells of a study: where they are in the grid, and their values per seed (NaN: not there).
+    """The places of a study: where they are in the grid, and their numbers per seed (NaN: not there).
 
-    points: {axis key: value} per cell. values_CS: cells x seeds. runs: ids per cell. exact: the values have
-    no uncertainty, as the paper's own numbers when the claims are tested on them.
+    axes: their values in order. own: cells x seeds per metric. paper: the paper's number per cell, per metric.
+    runs: ids per cell. exact: the numbers have no uncertainty, as the paper's own when the claims are tested on them.
     """
 
-    points: Sequence[Mapping[str, Any]]
-    values_CS: np.ndarray
+    places: Sequence[Place]
+    axes: Axes
+    own: Mapping[str, np.ndarray]
+    paper: Mapping[str, np.ndarray]
     runs: Sequence[Sequence[str]]
     exact: bool = False
+
+    def values(self, needed: Needed) -> tuple[list[int], Values]:
+        """(numbers of the places, what is known of them)."""
+        found = self._places(needed)
+        own = [self._own(needed.metric or place.metric, place.cell) for place in found.values()]
+        paper = [self._paper(needed.metric or place.metric, place.cell) for place in found.values()]
+        points = [place.values for place in found.values()]
+        return list(found), Values(points, self.axes, np.array(own), np.array(paper))
+
+    def _places(self, needed: Needed) -> dict[int, Place]:
+        selected = select([place.values for place in self.places], needed.cells)
+        found = {row: self.places[row] for row in selected}
+        if needed.metric and found:
+            # A metric that is named is one number per cell, however many places the cell has.
+            has_places = any(place.metric == needed.metric for place in self.places)
+            of = needed.metric if has_places else next(iter(found.values())).metric
+            found = {row: place for row, place in found.items() if place.metric == of}
+        if needed.printed:
+            metric = needed.metric
+            found = {
+                row: place
+                for row, place in found.items()
+                if not np.isnan(self._paper(metric or place.metric, place.cell))
+            }
+        return found
+
+    def _own(self, metric: str, cell: int) -> np.ndarray:
+        """Per seed; NaN for a metric that no run has."""
+        some = next(iter(self.own.values()))
+        return self.own[metric][cell] if metric in self.own else np.full_like(some[cell], np.nan)
+
+    def _paper(self, metric: str, cell: int) -> float:
+        return float(self.paper[metric][cell]) if metric in self.paper else np.nan
+
+
+def own_evidence(shown: Shown) -> Evidence:
+    """The study's results, as its report shows them."""
+    metric = shown.manifest.study.metric
+    ids = [[run for row in rows for run in shown.table["runs"][row].split()] for rows in shown.rows]
+    axes = {axis.key: axis.values for axis in shown.manifest.axes}
+    return Evidence(
+        places(shown.cells, shown.spec, metric), axes_of_places(axes, shown.spec, metric), shown.own, shown.paper, ids
+    )
+
+
+def paper_evidence(manifest: Manifest) -> Evidence:
+    """The paper's own numbers for a study, taken as exact results."""
+    metric, spec = manifest.study.metric, parse_report(manifest.study.report)
+    points = [{axis.key: cell.values[axis.key] for axis in manifest.axes} for cell in manifest.cells]
+    cells, numbers = paper_cells(points, [cell.printed(metric) for cell in manifest.cells], spec, metric)
+    axes = axes_of_places({axis.key: axis.values for axis in manifest.axes}, spec, metric)
+    return exact_evidence(places(cells, spec, metric), axes, numbers)
+
+
+def exact_evidence(found: Sequence[Place], axes: Axes, numbers: Sequence[Mapping[str, float]]) -> Evidence:
+    """The paper's own {metric: number} of each cell, taken as exact results."""
+    names = {*(place.metric for place in found), *(name for of_cell in numbers for name in of_cell)}
+    paper = {name: np.array([of_cell.get(name, np.nan) for of_cell in numbers], dtype=float) for name in names}
+    own = {name: values[:, None] for name, values in paper.items()}
+    return Evidence(found, axes, own, paper, [[] for _ in numbers], exact=True)
+
+
+def shuffled(evidence: Evidence, seed: int) -> Evidence:
+    """The same numbers dealt out anew over all cells and metrics: what a claim says when nothing is true."""
+    names = sorted(evidence.own)
+    values_MC = np.stack([evidence.own[name][:, 0] for name in names])
+    there = ~np.isnan(values_MC)
+    values_MC[there] = np.random.default_rng(seed).permutation(values_MC[there])
+    return replace(evidence, own={name: row[:, None] for name, row in zip(names, values_MC, strict=True)})
 
 
 @dataclass(frozen=True)
@@ -47,6 +122,7 @@ class Verdict:
     id: str
     sentence: str
     section: str
+    kind: str
     verdict: str
     leaning: str | None
     estimate: float | None
@@ -65,24 +141,6 @@ class Verdict:
         return {**asdict(self), **short}
 
 
-def own_evidence(manifest: Manifest, runs: pd.DataFrame) -> Evidence:
-    """The study's results; `runs` as from collect.read_runs."""
-    column = {seed: number for number, seed in enumerate(sorted(runs["seed"].unique()))}
-    values_CS = np.full((len(manifest.cells), len(column)), np.nan)
-    for row, seed, value in zip(runs["row"], runs["seed"], runs["value"], strict=True):
-        if row < len(manifest.cells) and value is not None:
-            values_CS[row, column[seed]] = value
-    ids = [[planned.run for planned in cell.runs] for cell in manifest.cells]
-    return Evidence([cell.values for cell in manifest.cells], values_CS, ids)
-
-
-def paper_evidence(manifest: Manifest) -> Evidence:
-    """The paper's own numbers, taken as exact."""
-    values = [np.nan if cell.paper is None else cell.paper for cell in manifest.cells]
-    points = [cell.values for cell in manifest.cells]
-    return Evidence(points, np.array(values)[:, None], [[] for _ in points], exact=True)
-
-
 def decide(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
     """The verdict on every claim; the number of claims is what p values are corrected for."""
     measured = [_measure(claim, evidence) for claim in claims]
@@ -94,24 +152,38 @@ def decide(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
 
 def _measure(claim: Claim, evidence: Evidence) -> tuple[list[int], Measurement | None, str]:
     """(cells looked at, the claim as numbers, why there are none)."""
-    selected = [select(evidence.points, selection) for selection in claim.check.selections()]
-    cells = sorted({cell for selection in selected for cell in selection})
-    if not all(selected):
+    found = [
+        (part.form, [evidence.values(needed) for needed in part.needed]) for part in parts(claim.check, evidence.axes)
+    ]
+    selected = [of_side for _, of_part in found for of_side in of_part]
+    cells = sorted({row for rows, _ in selected for row in rows})
+    if not all(rows for rows, _ in selected):
         return cells, None, "the study as it was run has no such cells"
-    there_CS = ~np.isnan(evidence.values_CS[cells])
+    there_CS = ~np.isnan(np.concatenate([values.own_CS for _, values in selected]))
     common = np.flatnonzero(there_CS.all(axis=0))
     if len(common) == 0:
-        missing = int((~there_CS.any(axis=1)).sum())
+        missing = {row for rows, values in selected for row in np.array(rows)[np.isnan(values.own_CS).all(axis=1)]}
         if missing:
-            return cells, None, f"{missing} of {len(cells)} cells are missing"
+            return cells, None, f"{len(missing)} of {len(cells)} cells are missing"
         return cells, None, f"no seed is finished in all {len(cells)} cells"
-    return cells, claim.check.measure([evidence.values_CS[rows][:, common] for rows in selected]), ""
+    try:
+        measured = [
+            form.measure([replace(values, own_CS=values.own_CS[:, common]) for _, values in of_part])
+            for form, of_part in found
+        ]
+    except NotMeasurable as reason:
+        return cells, None, str(reason)
+    return cells, least(measured), ""
 
 
 def _p_two_sided(measurement: Measurement | None) -> float:
-    if measurement is None or len(measurement.low_S) < 2:
+    """For the direction in which the estimate points."""
+    if measurement is None or len(measurement.high_S) < 2:
         return 1.0
-    return min(1.0, 2 * min(p_greater(measurement.low_S), p_greater(-measurement.high_S)))
+    if measurement.estimate > 0:
+        # A claim of several parts holds only where each of them does: its p is the weakest part's (Berger 1982).
+        return min(1.0, 2 * max(p_greater(part_S) for part_S in measurement.low_KS))
+    return min(1.0, 2 * p_greater(-measurement.high_S))
 
 
 def _verdict(
@@ -120,7 +192,7 @@ def _verdict(
     verdict, leaning, estimate, n_seeds = INCONCLUSIVE, None, None, 0
     low = high = corrected = None
     if measurement is not None:
-        estimate, n_seeds = measurement.estimate, len(measurement.low_S)
+        estimate, n_seeds = measurement.estimate, len(measurement.high_S)
         leaning = "for" if estimate > 0 else "against"
         decided = SUPPORTED if leaning == "for" else CONTRADICTED
         if evidence.exact:
@@ -129,13 +201,15 @@ def _verdict(
             reason = "one seed cannot decide a claim"
         else:
             corrected = p
-            low, high = student(measurement.low_S)[0], student(measurement.high_S)[1]
+            low = min(student(part_S)[0] for part_S in measurement.low_KS)
+            high = student(measurement.high_S)[1]
             verdict = decided if p < ALPHA else INCONCLUSIVE
             reason = f"p = {p:.2g} after Holm's correction, {n_seeds} seeds"
     return Verdict(
         id=claim.id,
         sentence=claim.sentence,
         section=claim.section,
+        kind=claim.kind,
         verdict=verdict,
         leaning=leaning,
         estimate=estimate,
@@ -144,6 +218,6 @@ def _verdict(
         p=corrected,
         n_seeds=n_seeds,
         reason=reason,
-        cells=[dict(evidence.points[cell]) for cell in cells],
-        run_ids=list(dict.fromkeys(run for cell in cells for run in evidence.runs[cell])),
+        cells=[dict(evidence.places[row].values) for row in cells],
+        run_ids=list(dict.fromkeys(run for row in cells for run in evidence.runs[evidence.places[row].cell])),
     )

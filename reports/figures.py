@@ -1,19 +1,19 @@
 """The picture of a study: one function per report kind, and how pictures are saved.
 
 Pictures are drawn with matplotlib's object interface, without global state, and the same numbers give the
-same bytes. Text from a study is never read as TeX. To add a report kind: a function in `KINDS`.
+same bytes. Text from a study is never read as TeX. To add a report kind: a class
+in spec.py and a function in `KINDS`.
 """
 
 import io
 from typing import Any, Protocol
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.figure import Figure
 
-from core.errors import unknown_name
 from reports.heatmap import draw_heatmap
-from reports.manifest import Manifest
+from reports.shown import Shown
+from reports.spec import Heatmap, Table
 from reports.statistics import Agreement
 from reports.tablefigure import draw_table
 
@@ -30,21 +30,18 @@ DPI = 150
 
 
 class Kind(Protocol):
-    """Draws a study's table as from collect.tabulate."""
+    """Draws a study as its report shows it."""
 
-    def __call__(self, manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> Figure: ...
-
-
-KINDS: dict[str, Kind] = {"heatmap": draw_heatmap, "table": draw_table}
+    def __call__(self, shown: Shown, agreement: Agreement | None) -> Figure: ...
 
 
-def draw(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None = None) -> Figure:
-    """The figure of a study. Raises: UserError if the manifest names an unknown report kind."""
-    kind = manifest.study.report.get("kind", "table")
-    if kind not in KINDS:
-        raise unknown_name("report.kind", str(kind), KINDS)
+KINDS: dict[type, Kind] = {Heatmap: draw_heatmap, Table: draw_table}
+
+
+def draw(shown: Shown, agreement: Agreement | None = None) -> Figure:
+    """The figure of a study."""
     with mpl.rc_context(STYLE):
-        return KINDS[kind](manifest, table, agreement)
+        return KINDS[type(shown.spec)](shown, agreement)
 
 
 def png(figure: Figure) -> bytes:

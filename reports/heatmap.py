@@ -4,13 +4,10 @@ A number is printed in every cell, so that colour is never its only carrier; a c
 hatched and says why. Both grids have a colour scale of their own, with its range written above.
 """
 
-import textwrap
-from collections.abc import Mapping
 from math import ceil, isnan, nan
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,9 +15,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from core.errors import unknown_name
-from reports.captions import caption_lines, reference_lines, word_of
-from reports.manifest import Axis, Manifest, plain
+from reports.canvas import Canvas
+from reports.captions import caption_lines, paper_name, reference_lines, word_of
+from reports.manifest import plain
+from reports.shown import Point, Shown
 from reports.statistics import OVER_SEEDS, Agreement
 
 COLOURS = colormaps["viridis"]
@@ -31,83 +29,74 @@ _MOST_PRINTED = 16  # Of more rows or columns, cells become too small for their 
 _MOST_TICKS = 20
 _AVERAGE_GAP = 0.4  # in widths of a cell
 _LONG_NAME = 9
+_TITLE_INCHES = 0.5  # above a grid: its name and its colour scale
 _GREY, _RED = "#333333", "#8f1d1d"
 
 
-def draw_heatmap(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> Figure:
-    """The study's grid, and the paper's where the study has its numbers.
-
-    Raises: UserError if rows or columns of the report are no axis of the study.
-    """
-    cells = table[table["kind"] == "cell"]
-    rows, columns = (_axis(manifest, manifest.study.report.get(place)) for place in ("rows", "columns"))
-    average = bool(manifest.study.report.get("average"))
-    own = _Grid(manifest, cells, rows, columns, "mean", average)
-    paper = _Grid(manifest, cells, rows, columns, "paper", average)
-    grids = [own, paper] if np.isfinite(paper.values_RC).any() else [own]
-    canvas = _Canvas(own, len(grids), _caption(manifest, table, agreement))
+def draw_heatmap(shown: Shown, agreement: Agreement | None) -> Figure:
+    """The study's grid, and the paper's where the study has its numbers."""
+    manifest, spec = shown.manifest, shown.spec
+    own = _Grid(shown, is_own=True)
+    grids = [own, _Grid(shown, is_own=False)] if shown.has_paper else [own]
+    width, height = (
+        min(n * inches, largest)
+        for n, inches, largest in zip((own.width, len(own.row_names)), _CELL_INCHES, _LARGEST_GRID_INCHES, strict=True)
+    )
+    left = 0.6 + 0.075 * max(map(len, own.row_names))
+    panel = width + left + 0.75
+    slanted = max((len(name) for name in own.column_names if len(name) > _LONG_NAME), default=0)
+    body = _TITLE_INCHES + height + 0.62 + 0.04 * slanted
+    canvas = Canvas(manifest, _caption(shown, agreement), len(grids) * panel + 0.1, body)
     for number, grid in enumerate(grids):
-        axes = canvas.axes(number)
-        marks = _reference_means(manifest, table) if grid is own else []
+        axes = canvas.axes(left + number * panel, _TITLE_INCHES, width, height)
+        marks = _reference_means(shown) if grid is own else []
         limits = grid.limits(marks)
         _draw_grid(axes, grid, _norm(limits))
         _draw_names(axes, grid)
-        axes.set_xlabel(manifest.label(columns.key))
+        axes.set_xlabel(manifest.label(spec.columns))
         if grid is own:
-            axes.set_ylabel(manifest.label(rows.key))
-        axes.set_title(_name(manifest, grid), loc="left", fontsize=10, fontweight="bold", pad=18)
+            axes.set_ylabel(manifest.label(spec.rows))
+        name = "This study" if grid is own else paper_name(manifest)
+        axes.set_title(name, loc="left", fontsize=10, fontweight="bold", pad=18)
         scale = f"colour scale {limits[0]:.1f} to {limits[1]:.1f}" if limits else "no cell is finished"
         place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
         axes.annotate(scale, (0, 1), **place, fontsize=8, color="#444444")
         if limits:
-            _draw_bar(canvas.bar(number), limits, marks)
-    canvas.title(manifest.study.title or manifest.study.name, manifest.setting)
+            _draw_bar(canvas.axes(left + number * panel + width + 0.25, _TITLE_INCHES, 0.14, height), limits, marks)
     return canvas.figure
 
 
-def _axis(manifest: Manifest, key: str | None) -> Axis:
-    for axis in manifest.axes:
-        if axis.key == key:
-            return axis
-    raise unknown_name("axis in report", str(key), [axis.key for axis in manifest.axes])
-
-
-def _caption(manifest: Manifest, table: pd.DataFrame, agreement: Agreement | None) -> list[str]:
-    lines = caption_lines(manifest, table, agreement, mark=" (marked on the colour bar)")
-    if (table.loc[table["kind"] == "cell", "interval"] == OVER_SEEDS).any():
+def _caption(shown: Shown, agreement: Agreement | None) -> list[str]:
+    lines = caption_lines(shown, agreement, mark=" (marked on the colour bar)")
+    if any(point.interval.kind == OVER_SEEDS for point in shown.points):
         lines[0] += " ± is half of one."
-    if manifest.study.report.get("average"):
+    if shown.spec.average:
         lines.append("Average is the mean of a row's cells as shown.")
     return lines
 
 
-def _reference_means(manifest: Manifest, table: pd.DataFrame) -> list[float]:
-    return [line.interval.mean for line in reference_lines(manifest, table) if line.interval.n]
-
-
-def _name(manifest: Manifest, grid: "_Grid") -> str:
-    if grid.is_own:
-        return "This study"
-    where = manifest.study.paper.where if manifest.study.paper else ""
-    return f"The paper, {where}" if where else "The paper"
+def _reference_means(shown: Shown) -> list[float]:
+    lines = reference_lines(shown.manifest, shown.table)
+    return [line.interval.mean for line in lines if line.interval.n]
 
 
 class _Grid:
-    """One column of the table by row and column of the picture; NaN where there is no number."""
+    """Our numbers or the paper's by row and column of the picture; NaN where there is none."""
 
-    def __init__(self, manifest: Manifest, cells: pd.DataFrame, rows: Axis, columns: Axis, name: str, average: bool):
-        self.is_own = name == "mean"
-        self.average = average
-        self.row_names = [manifest.label(value) for value in rows.values]
-        self.column_names = [manifest.label(value) for value in columns.values]
-        self.values_RC = np.full((len(rows.values), len(columns.values)), nan)
-        self.lines: dict[tuple[int, int], Mapping[Any, Any]] = {}
-        row_of = {plain(value): number for number, value in enumerate(rows.values)}
-        column_of = {plain(value): number for number, value in enumerate(columns.values)}
-        for line in cells.to_dict("records"):
-            place = row_of[line[rows.key]], column_of[line[columns.key]]
-            self.values_RC[place] = line[name]
-            self.lines[place] = line
+    def __init__(self, shown: Shown, is_own: bool):
+        self.is_own = is_own
+        self.average = shown.spec.average
+        rows, columns = shown.spec.rows, shown.spec.columns
+        self.row_names = [shown.label(rows, value) for value in shown.axes[rows]]
+        self.column_names = [shown.label(columns, value) for value in shown.axes[columns]]
+        self.values_RC = np.full((len(self.row_names), len(self.column_names)), nan)
+        self.points: dict[tuple[int, int], Point] = {}
+        row_of = {plain(value): number for number, value in enumerate(shown.axes[rows])}
+        column_of = {plain(value): number for number, value in enumerate(shown.axes[columns])}
+        for (row, column), point in shown.at([rows, columns]).items():
+            place = row_of[row], column_of[column]
+            self.values_RC[place] = point.interval.mean if is_own else point.paper
+            self.points[place] = point
 
     @property
     def is_printed(self) -> bool:
@@ -122,42 +111,6 @@ class _Grid:
         """The range of the colour scale, which includes the marks; None before the first cell."""
         finished = self.values_RC[np.isfinite(self.values_RC)].tolist()
         return (min(finished + marks), max(finished + marks)) if finished else None
-
-
-class _Canvas:
-    """A figure laid out in inches, so that cells and text keep their sizes whatever the grid's."""
-
-    def __init__(self, grid: _Grid, n_grids: int, caption: list[str]):
-        sizes = zip((grid.width, len(grid.row_names)), _CELL_INCHES, _LARGEST_GRID_INCHES, strict=True)
-        self._grid = tuple(min(n * inches, largest) for n, inches, largest in sizes)
-        self._left = 0.6 + 0.075 * max(map(len, grid.row_names))
-        self._panel = self._grid[0] + self._left + 0.75
-        width = max(n_grids * self._panel + 0.1, 7.5)
-        wrapped = [part for line in caption for part in textwrap.wrap(line, int(width * 14.5))]
-        slanted = [len(name) for name in grid.column_names if len(name) > _LONG_NAME]
-        below_grid = 0.72 + 0.04 * max(slanted, default=0)
-        self._bottom = below_grid + 0.17 * len(wrapped)
-        self._size = width, 1.25 + self._grid[1] + self._bottom
-        self.figure = Figure(figsize=self._size, facecolor="white")
-        for number, line in enumerate(wrapped):
-            y = self._bottom - below_grid + 0.06 - 0.17 * number
-            self.figure.text(0.2 / width, y / self._size[1], line, fontsize=8, color="#222222", va="top")
-
-    def title(self, title: str, setting: str) -> None:
-        width, height = self._size
-        self.figure.text(0.2 / width, 1 - 0.18 / height, title, fontsize=13, fontweight="bold", va="top")
-        self.figure.text(0.2 / width, 1 - 0.47 / height, setting, fontsize=10, color="#444444", va="top")
-
-    def axes(self, number: int) -> Axes:
-        return self._add(self._left + number * self._panel, self._grid[0])
-
-    def bar(self, number: int) -> Axes:
-        return self._add(self._left + number * self._panel + self._grid[0] + 0.25, 0.14)
-
-    def _add(self, x: float, width: float) -> Axes:
-        total_width, total_height = self._size
-        bottom, height = self._bottom / total_height, self._grid[1] / total_height
-        return self.figure.add_axes((x / total_width, bottom, width / total_width, height))
 
 
 def _norm(limits: tuple[float, float] | None) -> Normalize:
@@ -181,12 +134,13 @@ def _draw_grid(axes: Axes, grid: _Grid, norm: Normalize) -> None:
         axes.pcolormesh([x, x + 1], rows, np.ma.masked_invalid(means)[:, None], **style)
     if not grid.is_printed:
         return
-    for (row, column), line in grid.lines.items():
+    for (row, column), point in grid.points.items():
         value = grid.values_RC[row, column]
         if not isnan(value):
-            _print(axes, column, row, value, norm, _small_text(line) if grid.is_own else "")
+            _print(axes, column, row, value, norm, _small_text(point) if grid.is_own else "")
         elif grid.is_own:
-            _draw_missing(axes, column, row, word_of(line), _RED if line["state"] == "failed" else _GREY)
+            colour = _RED if point.state == "failed" else _GREY
+            _draw_missing(axes, column, row, word_of(point.state, point.cause), colour)
         else:
             _draw_missing(axes, column, row, "not\nprinted", _GREY)
     for row, mean in enumerate(means if grid.average else []):
@@ -229,13 +183,13 @@ def _draw_missing(axes: Axes, x: float, y: float, word: str, colour: str) -> Non
     axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7, color=colour, bbox=box)
 
 
-def _small_text(line: Mapping[Any, Any]) -> str:
+def _small_text(point: Point) -> str:
     """Second line of a cell: half the interval over seeds, or how many seeds are in if some are not."""
-    asked = len(line["runs"].split())
-    if line["n"] < asked:
-        return f"{line['n']} of {asked}"
-    if line["interval"] == OVER_SEEDS:
-        return f"±{(line['high'] - line['low']) / 2:.1f}"
+    interval = point.interval
+    if interval.n < point.asked:
+        return f"{interval.n} of {point.asked}"
+    if interval.kind == OVER_SEEDS:
+        return f"±{(interval.high - interval.low) / 2:.1f}"
     return ""
 
 

@@ -27,7 +27,16 @@ METRICS = {
     "top1": "top-1 accuracy (%)",
     "top5": "top-5 accuracy (%)",
     "accuracy": "accuracy (%)",
+    "parameters": "parameters (millions)",
 }
+
+
+@_typed
+class Published:
+    """A row of numbers that the paper gives for comparison, such as another method's."""
+
+    label: str
+    metrics: dict[str, float]
 
 
 @_typed
@@ -37,6 +46,7 @@ class Paper:
     source: str
     what: str = ""
     where: str = ""
+    others: tuple[Published, ...] = ()
 
 
 @_typed
@@ -83,7 +93,7 @@ class Axis:
 
 @_typed
 class PlannedRun:
-    """One run of a cell or of a reference, with the evaluations asked for by kind."""
+    """One run of a cell or of a reference, with the ids of the evaluations asked for by name."""
 
     seed: int
     run: str
@@ -95,6 +105,11 @@ class Cell:
     values: dict[str, Any]
     runs: tuple[PlannedRun, ...]
     paper: float | None = None
+    paper_metrics: dict[str, float] = field(default_factory=dict)
+
+    def printed(self, metric: str) -> dict[str, float]:
+        """The paper's numbers for this cell by metric; `metric` is the study's."""
+        return {**self.paper_metrics, **({} if self.paper is None else {metric: self.paper})}
 
 
 @_typed
@@ -127,10 +142,13 @@ class Manifest:
 
     @property
     def metric_label(self) -> str:
-        """The metric in words, such as "linear evaluation, top-1 accuracy (%)"."""
-        source, _, name = self.study.metric.partition(".")
+        return self.label_of_metric(self.study.metric)
+
+    def label_of_metric(self, metric: str) -> str:
+        """A metric in words, such as "linear evaluation, top-1 accuracy (%)"."""
+        source, _, name = metric.partition(".")
         place = "training" if source == "train" else f"{source} evaluation"
-        return self.study.labels.get(self.study.metric, f"{place}, {METRICS.get(name, name)}")
+        return self.study.labels.get(metric, f"{place}, {METRICS.get(name, name)}")
 
     @property
     def setting(self) -> str:
@@ -149,6 +167,10 @@ class Manifest:
         """The text shown for an axis key or a value."""
         text = plain(key_or_value)
         return self.study.labels.get(text, text)
+
+    def label_on(self, key: str, value: Any) -> str:
+        """The text shown for a value of one axis: its own label `<key>=<value>` where there is one."""
+        return self.study.labels.get(f"{key}={plain(value)}", self.label(value))
 
     def planned(self) -> Iterator[tuple[int, Cell | Reference, PlannedRun]]:
         """Every run with the number of its row; cells come first, then references."""

@@ -6,7 +6,7 @@ Every text that comes from a study, a run directory or the machine is escaped he
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -15,7 +15,14 @@ from IPython.display import HTML, Image
 from core.rundir import RunDirectory
 from reports import figures, tracking
 from reports.build import Report
-from reports.captions import agreement_sentence, interval_of, number_with_interval, word_of
+from reports.captions import (
+    agreement_sentence,
+    format_number,
+    interval_of,
+    number_with_interval,
+    one_line,
+    word_of,
+)
 from reports.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Verdict
 from reports.curves import draw_curves, read_curve
 from reports.manifest import plain
@@ -98,18 +105,18 @@ def cells(report: Report) -> HTML:
     links = tracking.links(manifest)
     labels = {reference.name: reference.label for reference in manifest.references}
     rows, states = [], []
+    metrics = [manifest.study.metric, *(name for name in report.shown.metrics if name != manifest.study.metric)]
     for number, line in enumerate(report.table.head(_MOST_ROWS).to_dict("records")):
-        names = [manifest.label(line[axis.key]) for axis in manifest.axes]
+        names = [manifest.label_on(axis.key, line[axis.key]) for axis in manifest.axes]
         if line["kind"] == "reference":
             names = [labels[line["name"]], *names[1:]]
-        interval = interval_of(line)
-        own = number_with_interval(interval) if interval.n else word_of(line).replace("\n", " ")
-        paper = "" if isnan(line["paper"]) else f"{line['paper']:.1f}"
-        kind = interval.kind if interval.n else ""
-        rows.append([str(number), *names, own, kind, paper, line["states"], *_run_columns(line["runs"], links)])
+        numbers = [text for metric in metrics for text in _number_columns(line, metric)]
+        kind = line["interval"] if line["n"] else ""
+        rows.append([str(number), *names, *numbers, kind, line["states"], *_run_columns(line["runs"], links)])
         states.append(line["state"])
     header = ["line", *([manifest.label(axis.key) for axis in manifest.axes] or ["reference"])]
-    header += [manifest.metric_label, "interval covers", "paper", "states", "runs"]
+    header += [name for metric in metrics for name in (manifest.label_of_metric(metric), "paper")]
+    header += ["interval covers", "states", "runs"]
     if links:
         header.append("MLflow")
     blocks = [_table(header, rows, states).data]
@@ -119,6 +126,13 @@ def cells(report: Report) -> HTML:
         how = "A run is found there by searching for"
         blocks.append(f"<p>{_text(instruction)} {how} <code>{_text(tracking.search_text('<run id>'))}</code>.</p>")
     return HTML("".join(blocks))
+
+
+def _number_columns(line: Mapping[Any, Any], metric: str) -> list[str]:
+    """Our number and the paper's in a line of the table."""
+    interval, paper = interval_of(line, metric), line.get(f"{metric}.paper", line["paper"])
+    own = number_with_interval(interval) if interval.n else one_line(word_of(line["state"], line["cause"]))
+    return [own, "" if isnan(paper) else format_number(paper)]
 
 
 def _run_columns(runs: str, links: dict[str, str]) -> list[str]:

@@ -16,7 +16,8 @@ Numbers = Sequence[float] | np.ndarray
 
 LEVEL = 0.95
 RESAMPLES = 2000
-_FEWEST_CELLS = 4
+FEWEST_CELLS = 4
+"""For a rank correlation."""
 
 TEST_SAMPLE = "test sample, one seed"
 OVER_SEEDS = "Student's t over seeds"
@@ -125,10 +126,10 @@ def agreement(own: Numbers, paper: Numbers) -> Agreement | None:
     both = np.array([own, paper], dtype=float)
     both = both[:, ~np.isnan(both).any(axis=0)]
     n = both.shape[1]
-    if n < _FEWEST_CELLS or isnan(_spearman(*both)):
+    if n < FEWEST_CELLS or isnan(spearman(*both)):
         return None
     samples = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    return Agreement(_bootstrap(both, samples, _spearman), _bootstrap(both, samples, _kendall), n, RESAMPLES)
+    return Agreement(_bootstrap(both, samples, spearman), _bootstrap(both, samples, _kendall), n, RESAMPLES)
 
 
 def _bootstrap(
@@ -140,7 +141,8 @@ def _bootstrap(
     return Correlation(statistic(*both), float(low), float(high))
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN where one side is constant."""
     ranks = np.stack([_ranks(x), _ranks(y)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     spread = sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1]))

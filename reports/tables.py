@@ -5,12 +5,15 @@ Text from a study is escaped for each of them, so that a name is always shown as
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from typing import NamedTuple
 
 import pandas as pd
 
-from reports.captions import interval_of, number_with_interval, reference_lines, word_of
-from reports.manifest import Manifest
+from reports.captions import format_number, metrics_phrase, reference_lines, text_of
+from reports.shown import Shown
+from reports.spec import Table, parse_report
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -26,21 +29,66 @@ _TEX = {
 }
 
 
-def printed(manifest: Manifest, table: pd.DataFrame) -> pd.DataFrame:
-    """The table as texts: axis values, number with interval, seeds, the paper's number; references last."""
-    references = iter(reference_lines(manifest, table))
-    lines = []
-    for line in table.to_dict("records"):
-        interval = interval_of(line)
-        own = number_with_interval(interval) if interval.n else word_of(line).replace("\n", " ")
-        paper = "" if line["paper"] != line["paper"] else f"{line['paper']:.1f}"
-        names = [manifest.label(line[axis.key]) for axis in manifest.axes]
-        if line["kind"] == "reference":
-            label = next(references).label
-            names = [label, *names[1:]] if names else [label]
-        lines.append([*names, own, str(interval.n), paper])
-    columns = [manifest.label(axis.key) for axis in manifest.axes] or ["reference"]
-    return pd.DataFrame(lines, columns=[*columns, manifest.metric_label, "seeds", "paper"])
+class _Beside(NamedTuple):
+    """A row that is no cell: a reference of ours, or numbers that the paper gives for comparison."""
+
+    label: str
+    own: Mapping[str, str]
+    paper: Mapping[str, str]
+
+
+def printed(shown: Shown) -> pd.DataFrame:
+    """The table as texts: columns of ours, each followed by the paper's where there are any; references last.
+
+    A report of kind table says which axes are rows and which columns; any other has a row per cell.
+    """
+    rows, columns = layout(shown)
+    points = shown.at([*rows, *columns])
+    names = list(dict.fromkeys(place[: len(rows)] for place in points))
+    heads = list(dict.fromkeys(place[len(rows) :] for place in points))
+    beside = _beside(shown, columns)
+    texts = {
+        shown.manifest.label(key): [shown.label(key, name[number]) for name in names] for number, key in enumerate(rows)
+    } or {"": ["this study"] * len(names)}
+    for number, column in enumerate(texts.values()):
+        column += [line.label if number == 0 else "" for line in beside]
+    for head in heads:
+        cells = [points.get((*name, *head)) for name in names]
+        metric = next(point.metric for point in cells if point)
+        title = ", ".join(map(shown.label, columns, head)) or metrics_phrase(shown)
+        texts[title] = [text_of(point) if point else "" for point in cells]
+        texts[title] += [line.own.get(metric, "") for line in beside]
+        paper = ["" if point is None or isnan(point.paper) else format_number(point.paper) for point in cells]
+        paper += [line.paper.get(metric, "") for line in beside]
+        if any(paper):
+            texts["paper" if len(heads) == 1 else f"{title}, paper"] = paper
+    return pd.DataFrame(texts)
+
+
+def layout(shown: Shown) -> tuple[list[str], list[str]]:
+    """The axes of the rows and of the columns."""
+    metric = shown.manifest.study.metric
+    is_table = isinstance(shown.spec, Table)
+    spec = shown.spec if is_table else parse_report({"kind": "table", "metrics": shown.spec.metric_axes(metric)})
+    places = spec.layout(shown.axes, metric)
+    return places["rows"], places["columns"]
+
+
+def _beside(shown: Shown, columns: Sequence[str]) -> list[_Beside]:
+    """References and published rows, which fit where the columns are metrics alone."""
+    manifest = shown.manifest
+    if any(axis.key in columns for axis in manifest.axes):
+        return []
+    by_metric = {metric: reference_lines(manifest, shown.table, metric) for metric in shown.metrics}
+    lines = [
+        _Beside(reference.label, {metric: found[number].value for metric, found in by_metric.items()}, {})
+        for number, reference in enumerate(manifest.references)
+    ]
+    for other in manifest.study.paper.others if manifest.study.paper else ():
+        lines.append(
+            _Beside(other.label, {}, {metric: format_number(value) for metric, value in other.metrics.items()})
+        )
+    return lines
 
 
 def markdown(frame: pd.DataFrame, caption: Sequence[str] = ()) -> str:

@@ -6,7 +6,6 @@ the user set on the command line (taken as it is).
 """
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from core.config import EVALUATIONS, DataConfig, RunConfig, as_dict, flatten, kn
 from core.data import DatasetInfo
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import evaluation_id, is_machine_key, run_id_of
-from reports.claimfile import check_claims
 from sweeps.request import ABLATIONS, Request
 from sweeps.study import PaperTable, Scale
 
@@ -93,7 +91,6 @@ def expand(request: Request, info: DatasetInfo) -> Grid:
         flat = _resolve(base, reference.set, request, mapped)
         references.append(Cell({}, None, _runs(flat, request, evaluations), reference=name))
     _check(request, info, cells)
-    check_claims({"axes": request.study.axes, "claims": request.study.claims})
     return Grid(request, info, tuple(cells), tuple(references), tuple(mapped.values()))
 
 
@@ -292,7 +289,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
             "summary": study.summary,
             "metric": study.metric,
             "labels": study.labels,
-            "report": json.loads(json.dumps(as_dict(study.report))),
+            "report": study.report,
             "claims": study.claims,
             "paper": paper,
         },

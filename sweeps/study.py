@@ -1,12 +1,16 @@
 """The study file and the scale file, typed; a mistake in either becomes one line for the user."""
 
-from typing import Annotated, Any, Literal
+from itertools import product
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from core.config import EVALUATIONS, METRICS
 from core.errors import InvalidValue, UserError, unknown_name
+from reports.claimfile import check_claims
+from reports.reduction import axes_of_places, groups, places
+from reports.spec import check_report, parse_report
 
 _typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 
@@ -42,16 +46,6 @@ class Reference:
 
 
 @_typed
-class ReportSpec:
-    """Which figure the report draws, and what goes where."""
-
-    kind: Annotated[Literal["heatmap", "table"], _help("kind of figure")] = "table"
-    rows: Annotated[str, _help("axis down the heatmap")] = ""
-    columns: Annotated[str, _help("axis across the heatmap")] = ""
-    average: Annotated[bool, _help("add the average of each row")] = False
-
-
-@_typed
 class Study:
     """One table or figure: which runs should exist, and what they are to show."""
 
@@ -70,7 +64,7 @@ class Study:
     labels: Annotated[dict[str, str], _help("how axis keys and values are called in the report")] = Field(
         default_factory=dict
     )
-    report: ReportSpec = Field(default_factory=ReportSpec)
+    report: Annotated[dict[str, Any], _help("which figure is drawn; see reports/spec.py")] = Field(default_factory=dict)
     claims: Annotated[list[dict[str, Any]], _help("sentences of the paper with their checks")] = Field(
         default_factory=list
     )
@@ -109,10 +103,9 @@ def check_study(study: Study) -> None:
             raise UserError(f"{where}: axis {key} has no values")
         if len({repr(value) for value in values}) < len(values):
             raise InvalidValue(key, values, f"{where}: each value of an axis once")
-    if study.report.kind == "heatmap":
-        for place in ("rows", "columns"):
-            key = getattr(study.report, place)
-            if key not in study.axes:
-                raise InvalidValue(f"report.{place}", key, f"{where}: one of the axes {', '.join(study.axes)}")
-        if len(study.axes) != 2 or study.report.rows == study.report.columns:
-            raise UserError(f"{where}: report.kind=heatmap shows exactly two axes, not {', '.join(study.axes)}")
+    check_report(study.report, study.axes, study.metric, allowed)
+    spec = parse_report(study.report)
+    cells = [dict(zip(study.axes, values, strict=True)) for values in product(*study.axes.values())]
+    found = places([group.values for group in groups(cells, spec)], spec, study.metric)
+    points = [place.values for place in found]
+    check_claims(study.claims, points, axes_of_places(study.axes, spec, study.metric), allowed)

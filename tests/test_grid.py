@@ -111,7 +111,7 @@ def test_where_things_are_kept_does_not_change_the_runs(pairs: Grid):
             ["augment.transforms.5=crop"],
             "augment.transforms.5=crop: command line: augment.transforms has 2 items",
         ),
-        (["optimizer.trust=0.1"], "optimizer.trust=0.1: has no effect"),
+        (["loss.margin=0.1"], "loss.margin=0.1: has no effect"),
         (["train.batch_size=9000"], "train.batch_size=9000: at most the 8192 training pictures"),
         (["scale=tiny"], "unknown scale 'tiny': did you mean 'mini'?"),
         (["launcher=locl"], "unknown launcher 'locl': did you mean 'local'?"),
@@ -151,8 +151,11 @@ STUDY = {"name": "own", "title": "t", "summary": "s", "axes": {"loss.temperature
         ({"metric": "linear.top5"}, "top-5 needs more than 2 classes"),
         ({"axes": {"data.train_size": [100, 200]}}, "the cells of a study share one data set"),
         ({"evaluations": ["lineer"]}, "did you mean 'linear'"),
-        ({"report": {"kind": "piechart"}}, "report.kind=piechart"),
-        ({"report": {"kind": "heatmap", "rows": "loss.temperature", "columns": "x"}}, "report.columns=x"),
+        ({"report": {"kind": "piechart"}}, "unknown report.kind 'piechart'"),
+        (
+            {"report": {"kind": "heatmap", "rows": "loss.temperature", "columns": "x"}},
+            "unknown axis in report.columns 'x'",
+        ),
         ({"name": "other"}, "name=other"),
         ({"claims": [{"id": "a", "sentence": "s", "section": "1", "check": {"form": "bigest"}}]}, "claims.0.check"),
         (
@@ -230,7 +233,7 @@ def test_a_plan_does_everything_that_is_missing_and_nothing_twice(pairs: Grid, s
     runs = pairs.runs()
     observed = {identity: RunState(state) for identity, state in zip(runs, states, strict=True)}
     planned = plan(runs.values(), observed)
-    groups = [planned.train, planned.evaluate, planned.done, planned.running, planned.hopeless]
+    groups = [planned.train, planned.evaluate, planned.done, planned.running, planned.queued, planned.hopeless]
     assert sorted(run.id for group in groups for run in group) == sorted(runs)
     assert {run.id for run in planned.done} == {run for run, state in observed.items() if state.state == State.DONE}
     assert {run.id for run in planned.evaluate} == {

@@ -98,7 +98,7 @@ def test_table_csv_can_be_read_back(tmp_path):
 
 def test_texts_are_as_stored(tmp_path):
     report = load(with_gaps(tmp_path).folder)
-    frame = tables.printed(report.manifest, report.table)
+    frame = tables.printed(report.shown)
     assert_golden("table.md", tables.markdown(frame, ["A caption."]))
     assert_golden("table.tex", tables.latex(frame, ["A caption."]))
     claims = [verdict.as_dict() for verdict in report.verdicts]
@@ -244,7 +244,7 @@ def test_one_seed_says_that_its_interval_is_the_test_samples(tmp_path):
 
 @pytest.mark.parametrize("kind", ["heatmap", "table"])
 def test_pictures_have_the_same_bytes_every_time(tmp_path, kind):
-    study = {"report": {"kind": kind, "rows": FIRST, "columns": SECOND, "average": False}}
+    study = {"report": {"kind": kind, "rows": FIRST, "columns": SECOND}}
     folder = outputs(tmp_path, study=study).write()
     first, second = (load(folder).figure() for _ in range(2))
     assert figures.svg(first) == figures.svg(second)

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,25 @@ import pytest
 import yaml
 
 from core.errors import UserError
+from reports.build import load
 from reports.claimfile import check_claims, parse_claims
 from reports.claims import Evidence, decide, own_evidence, paper_evidence
-from reports.collect import read_runs
 from reports.manifest import read
+from reports.reduction import Place
+from sweeps.request import load_study
 from tests.reports_fixture import CLAIMS, FIRST, NAMES, ROOT, SECOND, Outputs, fig5
 
 AXES = {FIRST: NAMES, SECOND: NAMES}
+METRIC = "linear.top1"
 POINTS = [{FIRST: first, SECOND: second} for first in NAMES for second in NAMES]
+PLACES = [Place(point, cell, METRIC) for cell, point in enumerate(POINTS)]
 
 
 def evidence(values, exact=False) -> Evidence:
     """`values`: cells x seeds, or one value per cell."""
     values_CS = np.array(values, dtype=float).reshape(len(POINTS), -1)
-    return Evidence(POINTS, values_CS, [[str(cell)] for cell in range(len(POINTS))], exact)
+    own = {METRIC: values_CS}
+    return Evidence(PLACES, AXES, own, {}, [[str(cell)] for cell in range(len(POINTS))], exact)
 
 
 def paper_values() -> list[float]:
@@ -48,8 +54,8 @@ def studies() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", studies(), ids=lambda path: path.stem)
-def test_claims_of_the_studies_are_well_formed(path):
-    check_claims(yaml.safe_load(path.read_text()))
+def test_studies_and_their_claims_are_well_formed(path):
+    assert load_study(path.stem).name == path.stem
 
 
 def test_claims_of_augment_pairs_hold_on_the_paper_numbers():
@@ -105,7 +111,7 @@ def test_seeds_are_paired():
     """A seed that is better everywhere by 20 points hides nothing."""
     by_seed = np.array([0.0, 20.0, 40.0])
     found = noisy(paper_values(), seeds=3, spread=0.3)
-    shifted = Evidence(found.points, found.values_CS + by_seed, found.runs)
+    shifted = evidence(found.own[METRIC] + by_seed)
     assert verdicts(shifted) == ["supported"] * 3
 
 
@@ -129,10 +135,11 @@ def test_missing_cells_make_a_claim_inconclusive_with_the_reason():
 
 def test_only_seeds_finished_in_all_cells_count():
     found = noisy(paper_values(), seeds=4, spread=0.3)
-    found.values_CS[3, 0] = found.values_CS[40, 1] = np.nan
+    values_CS = found.own[METRIC]
+    values_CS[3, 0] = values_CS[40, 1] = np.nan
     pair, _, crop = decide(parse_claims(CLAIMS), found)
     assert (pair.n_seeds, crop.n_seeds) == (2, 3)
-    found.values_CS[5, 2] = found.values_CS[6, 3] = np.nan
+    values_CS[5, 2] = values_CS[6, 3] = np.nan
     assert decide(parse_claims(CLAIMS), found)[0].reason == "no seed is finished in all 49 cells"
 
 
@@ -168,27 +175,26 @@ def test_evidence_from_run_directories_and_from_the_paper(tmp_path):
         return 10.0 + seed if (first, second) == ("crop", "color") else None
 
     outputs = Outputs(tmp_path, value, seeds=[3, 5])
-    manifest = read(outputs.write())
-    own = own_evidence(manifest, read_runs(manifest))
-    assert own.values_CS[2].tolist() == [13.0, 15.0]
-    assert np.isnan(own.values_CS).sum() == 96
+    folder = outputs.write()
+    own = own_evidence(load(folder).shown)
+    assert own.own[METRIC][2].tolist() == [13.0, 15.0]
+    assert np.isnan(own.own[METRIC]).sum() == 96
     assert len(own.runs[2]) == 2
-    paper = paper_evidence(manifest)
-    assert paper.values_CS[2, 0] == 56.3
+    paper = paper_evidence(read(folder))
+    assert paper.own[METRIC][2, 0] == 56.3
     assert verdicts(paper) == ["supported"] * 3
 
 
 def test_a_study_narrowed_by_the_user_leaves_claims_open(tmp_path):
     outputs = Outputs(tmp_path, lambda *_: 50.0, names=["blur", "noise"], claims=CLAIMS)
-    manifest = read(outputs.write())
-    found = decide(parse_claims(CLAIMS), own_evidence(manifest, read_runs(manifest)))
+    found = decide(parse_claims(CLAIMS), own_evidence(load(outputs.write()).shown))
     assert found[2].reason == "the study as it was run has no such cells"
 
 
-def bad(change) -> dict:
+def bad(change) -> list:
     claims = copy.deepcopy(CLAIMS)
     change(claims)
-    return {"axes": AXES, "claims": claims}
+    return claims
 
 
 def set_at(path, value):
@@ -205,7 +211,7 @@ def set_at(path, value):
     ("change", "message"),
     [
         (set_at([0, "check", "form"], "diference"), "claims.0.check.form.*did you mean 'difference'"),
-        (set_at([0, "check", "form"], "zzz"), "allowed: difference, largest"),
+        (set_at([0, "check", "form"], "zzz"), "allowed: all, correlation, difference"),
         (set_at([0, "check"], "largest"), "claims.0.check.*difference, largest"),
         (set_at([0, "check", "margin"], "much"), "claims.0.check.margin=much"),
         (set_at([0, "check", "of", "reduce"], "median"), "claims.0.check.of.reduce=median.*max.*mean.*min"),
@@ -221,11 +227,12 @@ def set_at(path, value):
 )
 def test_bad_claims_are_one_line_with_key_and_what_is_allowed(change, message):
     with pytest.raises(UserError, match=message) as error:
-        check_claims(bad(change))
+        check_claims(bad(change), POINTS, AXES, [METRIC])
     assert "\n" not in str(error.value)
 
 
 def test_diagonal_needs_two_like_axes():
-    study = {"axes": {FIRST: NAMES, "loss.temperature": [0.1, 0.5]}, "claims": CLAIMS[:1]}
+    axes = {FIRST: NAMES, "loss.temperature": [0.1, 0.5]}
+    points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     with pytest.raises(UserError, match="two axes with values in common"):
-        check_claims(study)
+        check_claims(CLAIMS[:1], points, axes, [METRIC])
