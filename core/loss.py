@@ -3,15 +3,18 @@
 Invariant: value and gradient do not depend on how many processes share the batch, beyond summation order.
 
 Legend: N pictures of this process, B pictures of all processes, D dimension of z; A anchors, the 2N views of
-this process; K candidates of an anchor, among which its positive, the other view of its picture, is to be found.
+this process; K candidates of an anchor, among which its positive, the other view of its picture, is to be found;
+R rows of anchors that are worked on together.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from core.config import LossConfig
 
@@ -53,13 +56,22 @@ def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> Contra
         z_2ND = torch.stack([z1_ND, z2_ND]).float()
         if config.normalize:
             z_2ND = F.normalize(z_2ND, dim=-1)
-        logits_AK, positive_A, negatives = _logits(z_2ND, temperature, config.negatives == "other_view")
-        log_p_AK = F.log_softmax(logits_AK, 1)
-        loss = loss_of_logits(config, logits_AK, log_p_AK, positive_A, negatives)
+        z_2BD, first = _gather_batch(z_2ND)
+        pictures, batch = z_2ND.shape[1], z_2BD.shape[1]
+        own_N = torch.arange(first, first + pictures, device=z_2ND.device)
+        if config.negatives == "other_view":
+            negatives = batch - 1
+            halves = [
+                _Rows.apply(config, z_2ND[view] / temperature, z_2BD[1 - view], own_N, None, negatives)
+                for view in (0, 1)
+            ]
+            loss, accuracy, entropy = (sum(pair) / 2 for pair in zip(*halves, strict=True))
+        else:
+            negatives = 2 * batch - 2
+            positive_A, self_A = torch.cat([own_N + batch, own_N]), torch.cat([own_N, own_N + batch])
+            anchors_AD, candidates_KD = z_2ND.flatten(0, 1) / temperature, z_2BD.flatten(0, 1)
+            loss, accuracy, entropy = _Rows.apply(config, anchors_AD, candidates_KD, positive_A, self_A, negatives)
 
-    with torch.no_grad():
-        accuracy = 100 * (logits_AK.argmax(1) == positive_A).float().mean()
-        entropy = mean_entropy(log_p_AK)
     if _processes() > 1:
         means = torch.stack([loss.detach(), accuracy, entropy]) / _processes()
         dist.all_reduce(means)
@@ -68,22 +80,20 @@ def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> Contra
     return ContrastiveResult(loss, accuracy, entropy, negatives)
 
 
-def loss_of_logits(
-    config: LossConfig, logits_AK: Tensor, log_p_AK: Tensor, positive_A: Tensor, negatives: int
-) -> Tensor:
-    """Mean over the anchors of minus the paper's Table 2, whose formulas are to be maximised.
+def losses_of_logits(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> Tensor:
+    """Per anchor, minus the paper's Table 2, whose formulas are to be maximised.
 
-    `logits_AK` are u.v / tau, `log_p_AK` their log-softmax, `positive_A` the column of v+. Table 2 shows
-    NT-Logistic and the triplet for one negative; here each is the mean over the pairs, or triplets, of an anchor.
+    `logits_AK` are u.v / tau, `positive_A` the column of v+. Table 2 shows NT-Logistic and the triplet for one
+    negative; here each is the mean over the pairs, or triplets, of an anchor.
     """
     if config.name == "nt_xent":
-        return F.nll_loss(log_p_AK, positive_A)
+        return F.cross_entropy(logits_AK, positive_A, reduction="none")
     positive_A1 = logits_AK.gather(1, positive_A[:, None])
     negative_AK, counted = _counted(config, logits_AK, positive_A, negatives)
     if config.name == "nt_logistic":
         sum_A = -F.logsigmoid(-negative_AK).sum(1)
-        return (sum_A / counted - F.logsigmoid(positive_A1)[:, 0]).mean()
-    return (negative_AK - positive_A1 + config.margin).clamp(min=0).sum(1).mean() / counted
+        return sum_A / counted - F.logsigmoid(positive_A1)[:, 0]
+    return (negative_AK - positive_A1 + config.margin).clamp(min=0).sum(1) / counted
 
 
 @torch.no_grad()
@@ -92,22 +102,72 @@ def mean_entropy(log_p_AK: Tensor) -> Tensor:
     return -torch.linalg.vecdot(log_p_AK.exp(), log_p_AK).mean()
 
 
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
+"""Similarities held at a time: about what a cache holds, or a share of a GPU's memory."""
+
 _NOT_A_CANDIDATE = torch.finfo(torch.float32).min
 """In place of a similarity. Not minus infinity, whose product with the probability 0 is not a number."""
 
 
-def _logits(z_2ND: Tensor, temperature: float, other_view: bool) -> tuple[Tensor, Tensor, int]:
-    """Similarities over the temperature, the column of each anchor's positive, and its number of negatives."""
-    z_2BD, first = _gather_batch(z_2ND)
-    pictures, batch = z_2ND.shape[1], z_2BD.shape[1]
-    own = torch.arange(first, first + pictures, device=z_2ND.device)
-    if other_view:
-        logits_2NB = torch.bmm(z_2ND / temperature, z_2BD.flip(0).mT)
-        return logits_2NB.flatten(0, 1), own.repeat(2), batch - 1
-    logits_AK = (z_2ND.flatten(0, 1) / temperature) @ z_2BD.flatten(0, 1).T
-    self_A = torch.cat([own, own + batch])
-    logits_AK.scatter_(1, self_A[:, None], _NOT_A_CANDIDATE)
-    return logits_AK, torch.cat([own + batch, own]), 2 * batch - 2
+class _Rows(torch.autograd.Function):
+    """Means over the anchors of loss, accuracy (percent) and entropy, a few rows of similarities at a time.
+
+    All similarities of 16,384 views take 1 GiB, and autograd would keep several copies. Since the value is a number,
+    its gradient is known up to a factor as soon as a row is, so each chunk adds its part at once and is
+    forgotten: no more multiply-adds than with all rows together, and they stay in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        config: LossConfig,
+        anchors_AD: Tensor,
+        candidates_KD: Tensor,
+        positive_A: Tensor,
+        self_A: Tensor | None,
+        negatives: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`anchors_AD` are over the temperature; `positive_A` and `self_A` are columns, the latter no candidates."""
+        anchors, candidates = len(anchors_AD), len(candidates_KD)
+        wanted = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        gradient_AD, gradient_KD = torch.empty_like(anchors_AD), torch.zeros_like(candidates_KD)
+        loss_A, entropy_A = anchors_AD.new_empty(2, anchors).unbind()
+        hit_A = torch.empty_like(positive_A, dtype=torch.bool)
+        rows = max(1, CHUNK_BYTES[anchors_AD.device.type] // (4 * candidates))
+        for start in range(0, anchors, rows):
+            part = slice(start, start + rows)
+            logits_RK = anchors_AD[part] @ candidates_KD.T
+            if self_A is not None:
+                logits_RK.scatter_(1, self_A[part, None], _NOT_A_CANDIDATE)
+            positive_R1 = positive_A[part, None]
+            p_RK = logits_RK.softmax(1)
+            largest_R1, at_R1 = logits_RK.max(1, keepdim=True)
+            # The largest probability is at least 1/K, so its logarithm is safe, and gives the sum's.
+            log_sum_R1 = largest_R1 - p_RK.gather(1, at_R1).log()
+            hit_A[part] = (at_R1 == positive_R1)[:, 0]
+            entropy_A[part] = log_sum_R1[:, 0] - torch.linalg.vecdot(p_RK, logits_RK)
+            if config.name == "nt_xent":
+                loss_A[part] = (log_sum_R1 - logits_RK.gather(1, positive_R1))[:, 0]
+                slope_RK = p_RK.scatter_add_(1, positive_R1, p_RK.new_full((1, 1), -1.0).expand_as(positive_R1))
+            else:
+                with torch.enable_grad():
+                    loss_R = losses_of_logits(config, logits_RK.requires_grad_(), positive_A[part], negatives)
+                    (slope_RK,) = torch.autograd.grad(loss_R.sum(), logits_RK)
+                loss_A[part] = loss_R.detach()
+            if wanted:
+                torch.mm(slope_RK, candidates_KD, out=gradient_AD[part])
+                gradient_KD.addmm_(slope_RK.T, anchors_AD[part])
+        ctx.save_for_backward(gradient_AD, gradient_KD)
+        accuracy, entropy = 100 * hit_A.float().mean(), entropy_A.mean()
+        ctx.mark_non_differentiable(accuracy, entropy)
+        return loss_A.mean(), accuracy, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradient_AD, gradient_KD = ctx.saved_tensors
+        share = gradient / len(gradient_AD)
+        return None, gradient_AD * share, gradient_KD * share, None, None, None
 
 
 def _counted(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negatives: int) -> tuple[Tensor, int]:

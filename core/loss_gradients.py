@@ -1,7 +1,7 @@
 """Table 2: what each contrastive loss is, its gradient for the anchor, and how it weighs negatives.
 
 Invariant: the gradients are the paper's formulas written out, and `autograd_difference` compares them with autograd
-through the very code that trains (core/loss.py).
+through the formulas that train (core/loss.py).
 
 Legend: u_D the anchor, v_D the positive, w_MD the M negatives, all of length 1, D their dimension. The gradients
 are those of the negative loss, which is to be maximised, for u as a free vector. Table 2 shows NT-Logistic and
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.config import LossConfig, parse
-from core.loss import loss_of_logits
+from core.loss import losses_of_logits
 
 Gradient = Callable[[LossConfig, Tensor, Tensor, Tensor], Tensor]
 Weights = Callable[[LossConfig, float, Tensor], Tensor]
@@ -83,7 +83,7 @@ FORMULAS: dict[str, Formula] = {
 }
 
 
-def autograd_difference(name: str, config: LossConfig, anchors: int = 20, seed: int = 0) -> float:
+def autograd_difference(name: str, config: LossConfig, anchors: int = ANCHORS, seed: int = 0) -> float:
     """Length of (formula's - autograd's gradient) over that of autograd's, for random anchors together.
 
     In double precision, with 30 negatives in 16 dimensions: easy, semi-hard and hard ones among them.
@@ -107,8 +107,8 @@ def _by_autograd(name: str, config: LossConfig, u_D: Tensor, v_D: Tensor, w_MD: 
     logits_1K = (torch.cat([v_D[None], w_MD]) @ u_D / temperature)[None]
     of_name = parse(LossConfig, {"name": name, "temperature": config.temperature, "margin": config.margin})
     first_1 = torch.zeros(1, dtype=torch.long)
-    loss = loss_of_logits(of_name, logits_1K, F.log_softmax(logits_1K, 1), first_1, len(w_MD))
-    return -torch.autograd.grad(loss, u_D)[0]
+    loss_1 = losses_of_logits(of_name, logits_1K, first_1, len(w_MD))
+    return -torch.autograd.grad(loss_1[0], u_D)[0]
 
 
 def kind_of(similarity: float, positive: float, margin: float) -> str:
@@ -118,7 +118,22 @@ def kind_of(similarity: float, positive: float, margin: float) -> str:
     return "semi_hard" if positive - similarity < margin else "easy"
 
 
-def table(temperature: float = 0.1, margin: float = 0.8, positive: float = 0.5, points: int = 81) -> dict[str, Any]:
+def evaluate(subject: "Evaluator", config: LossGradientsConfig) -> Measured:
+    """Of each loss `difference`, the formula's relative difference from autograd, and the mean weights of negatives.
+
+    `data` is the whole `table`. The run gives no more than its seed, which draws the anchors.
+    """
+    data = table(config.temperature, config.margin, config.positive, config.points, subject.run_config.seed)
+    metrics = {}
+    for loss in data["losses"]:
+        metrics[f"difference_{loss['name']}"] = loss["autograd_difference"]
+        metrics.update({f"{kind}_{loss['name']}": weight for kind, weight in loss["weights"].items()})
+    return Measured(metrics, ANCHORS, data)
+
+
+def table(
+    temperature: float = 0.1, margin: float = 0.8, positive: float = 0.5, points: int = 81, seed: int = 0
+) -> dict[str, Any]:
     """Table 2 as plain values, with how each loss weighs a negative.
 
     The weight of a negative is its share in the gradient over that of a negative exactly as similar as the
@@ -142,7 +157,7 @@ def table(temperature: float = 0.1, margin: float = 0.8, positive: float = 0.5, 
                 "title": formula.title,
                 "negative_loss": formula.negative_loss,
                 "gradient": formula.gradient,
-                "autograd_difference": autograd_difference(name, config),
+                "autograd_difference": autograd_difference(name, config, seed=seed),
                 "weights": weights,
                 "curve": curve_M.tolist(),
             }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from core.config import LossConfig
-from core.loss import ContrastiveResult, contrastive_loss
+from core.loss import CHUNK_BYTES, ContrastiveResult, contrastive_loss
 
 NT_XENT = LossConfig(temperature=0.2)
 CONFIGS = {
@@ -263,3 +263,38 @@ def _train_rank(rank: int, folder: Path) -> None:
         records[name] = _record(result, model)
     torch.save(records, folder / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+@every_loss
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_the_rows_held_at_a_time_do_not_matter(config, rows, monkeypatch):
+    def measured() -> tuple[Tensor, ...]:
+        z1_ND, z2_ND = views(pictures=9)
+        result = contrastive_loss(config, z1_ND, z2_ND)
+        return result.loss, result.accuracy, result.entropy, *gradients(result.loss, z1_ND, z2_ND)
+
+    whole = measured()
+    candidates = 9 if config.negatives == "other_view" else 18
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * rows * candidates)
+    torch.testing.assert_close(measured(), whole, atol=1e-6, rtol=1e-5)
+
+
+@every_loss
+def test_keeps_nothing_for_the_backward_pass_that_grows_with_the_square_of_the_batch(config):
+    kept = {}
+    z1_ND, z2_ND = views(pictures=512, dim=4)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.data_ptr(), x), lambda x: x):
+        loss = contrastive_loss(config, z1_ND, z2_ND).loss
+    assert 0 < sum(x.numel() for x in kept.values()) < 20 * 1024 * 4
+    assert loss.requires_grad
+
+
+def test_large_batches_agree_with_the_plain_formula():
+    z1_ND, z2_ND = views(pictures=1500, dim=16)
+    loss = contrastive_loss(NT_XENT, z1_ND, z2_ND).loss
+    z_AD = nn.functional.normalize(torch.cat([z1_ND, z2_ND]))
+    logits_AA = (z_AD @ z_AD.T / NT_XENT.temperature).fill_diagonal_(-math.inf)
+    expected = nn.functional.cross_entropy(logits_AA, torch.arange(3000).roll(1500))
+    torch.testing.assert_close(loss, expected)
+    ours, plain = gradients(loss, z1_ND, z2_ND), gradients(expected, z1_ND, z2_ND)
+    torch.testing.assert_close(ours, plain, atol=1e-5 * plain[0].abs().max().item(), rtol=1e-4)
