@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import finetune, knn, linear
+from core import finetune, histograms, knn, linear, loss_gradients, probe
 from core.config import RunConfig
 from core.data.pictures import Pictures
 from core.encoder import Encoder, build_encoder
@@ -96,5 +96,8 @@ KINDS: dict[str, Callable[[Evaluator, Any], Measured]] = {
     "linear": linear.evaluate,
     "knn": knn.evaluate,
     "finetune": finetune.evaluate,
+    "probe": probe.evaluate,
+    "histograms": histograms.evaluate,
+    "loss_gradients": loss_gradients.evaluate,
 }
 """The evaluation behind each name of `core.evaluations.EVALUATIONS`."""

@@ -104,7 +104,7 @@ class ProbeConfig:
     features: Annotated[Features, help_text(_FEATURES)] = "h"
     pictures: Annotated[int, help_text("training and test pictures used, at most; 0: all", ge=0)] = 100_000
     hidden_dim: Annotated[int, help_text("hidden units; 0: as many as features", ge=0)] = 0
-    lr: Annotated[float, help_text("peak learning rate of AdamW, which falls along a cosine", gt=0)] = 1e-3
+    lr: Annotated[float, help_text("peak learning rate of Adam, which falls along a cosine", gt=0)] = 1e-3
     batch_size: Annotated[int, help_text("batch size, at most all pictures", ge=1)] = 256
     epochs: Annotated[int, help_text("epochs", ge=1)] = 30
 
@@ -216,6 +216,9 @@ EVALUATIONS: dict[str, type] = {
     "linear": LinearConfig,
     "knn": KnnConfig,
     "finetune": FinetuneConfig,
+    "probe": ProbeConfig,
+    "histograms": HistogramsConfig,
+    "loss_gradients": LossGradientsConfig,
 }
 
 METRICS: dict[str, tuple[str, ...]] = {

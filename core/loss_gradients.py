@@ -10,14 +10,22 @@ the triplet for one negative; for several, their negative part is the mean over 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from core.config import LossConfig, parse
+from core.evaluations import LossGradientsConfig
 from core.loss import losses_of_logits
+from core.measures import Measured
+
+if TYPE_CHECKING:
+    from core.evaluate import Evaluator
+
+ANCHORS = 20
+"""Random anchors for which gradients are compared."""
 
 Gradient = Callable[[LossConfig, Tensor, Tensor, Tensor], Tensor]
 Weights = Callable[[LossConfig, float, Tensor], Tensor]

@@ -56,7 +56,7 @@ def test_finds_classes_that_are_easy_to_tell_apart(kind, its_config):
     assert measured.count == 30
 
 
-_SMALL = {"finetune": {"labels": 0.5, "epochs": 1}}
+_SMALL = {"finetune": {"labels": 0.5, "epochs": 1}, "probe": {"epochs": 2}}
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
-from core.config import LossConfig
-from core.loss_gradients import FORMULAS, autograd_difference, kind_of, table
+from core.config import LossConfig, RunConfig
+from core.evaluations import LossGradientsConfig
+from core.loss_gradients import FORMULAS, autograd_difference, evaluate, kind_of, table
 
 ROOT = Path(__file__).parent.parent
 every_loss = pytest.mark.parametrize("name", FORMULAS)
@@ -75,3 +77,13 @@ def test_table_is_plain_data():
 
 def test_a_kind_without_negatives_is_left_out():
     assert "easy" not in table(margin=2.0)["losses"][0]["weights"]
+
+
+def test_the_evaluation_has_every_metric_and_the_table():
+    subject = SimpleNamespace(run_config=RunConfig(seed=3))
+    measured = evaluate(subject, LossGradientsConfig(margin=0.4))
+    assert set(measured.metrics) == set(LossGradientsConfig().metrics())
+    assert measured.data == table(margin=0.4, seed=3)
+    assert measured.data["losses"][0]["autograd_difference"] != table(margin=0.4)["losses"][0]["autograd_difference"]
+    assert measured.metrics["semi_hard_margin_triplet"] == 1
+    assert all(measured.metrics[f"difference_{name}"] < 1e-12 for name in FORMULAS)
