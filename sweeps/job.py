@@ -18,19 +18,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import submitit
 
 from core.attempts import Outcome
 from core.environment import cores
 from core.errors import Cause
-from core.identity import evaluation_id
+from core.lease import slurm_job
 from core.rundir import RunDirectory
 from core.states import State, observe
 from reports.manifest import MANIFEST_FILE
 from sweeps.local import LocalLauncher, Work
-from sweeps.ranks import execute_together
 from sweeps.submission import REQUEUE_CODE, Submission, read
 
 REFRESH_SECONDS = 0.2
@@ -47,9 +45,10 @@ def main(folder: Path, array: int) -> int:
         return 1
     stop = Stop()
     environment = submitit.JobEnvironment()
-    runs = submission.runs_of(array, int(environment.array_task_id or 0))
-    job = Job(submission, [_work(run, evaluations) for run, evaluations in runs])
+    job = Job(submission, submission.runs_of(array, int(environment.array_task_id or 0)))
     if environment.num_tasks > 1:
+        from sweeps.ranks import execute_together  # brings torch, which else only the worker needs
+
         return execute_together(job, environment, stop)
     with _mirror(submission):
         return job.execute(stop)
@@ -111,7 +110,9 @@ class Job:
         if state.state == State.DONE:
             return Outcome("done")
         if state.state == State.RUNNING:
-            return Outcome("held")
+            # An earlier attempt of this very job is about to die; what it had is waited for.
+            is_own_past = (state.owner or {}).get("job") == slurm_job()[0]
+            return None if is_own_past else Outcome("held")
         if state.state == State.FAILED and not Cause(state.cause).can_pass:
             attempts = RunDirectory(self.runs, work.id).attempts_file
             if attempts.stat().st_mtime > self.submission.time:
@@ -121,11 +122,6 @@ class Job:
     def ended(self, run: str, outcome: Outcome) -> None:
         print(run, outcome.outcome, outcome.cause, outcome.message, flush=True)
         self.failed += outcome.outcome == "failed"
-
-
-def _work(run: str, evaluations: dict[str, Any]) -> Work:
-    ids = {name: evaluation_id(run, name, settings) for name, settings in evaluations.items()}
-    return Work(run, evaluations, ids)
 
 
 @contextmanager

@@ -95,7 +95,6 @@ def accounting(names: Sequence[str], since: float) -> list[Task]:
         "--noheader",
         "--parsable2",
         "--allocations",
-        "--array",
         f"--name={','.join(names)}",
         f"--starttime=now-{_minutes_since(since)}minutes",
         "--format=JobName,JobID,State,NodeList,ExitCode",

@@ -12,10 +12,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.rundir import read_json, write_json
-from sweeps.grid import PlannedRun
+from sweeps.local import Work
+
+if TYPE_CHECKING:
+    from sweeps.grid import PlannedRun  # brings Hydra, which jobs do without
 
 RECORD_FILE = "submission.json"
 ENDED_FILE = "ended"
@@ -30,8 +33,8 @@ class Submission:
 
     folder: Path
     study: str
-    runs: tuple[tuple[str, dict[str, Any]], ...]
-    """Run id and evaluations, in the order in which they should start."""
+    runs: tuple[Work, ...]
+    """In the order in which they should start."""
     machine: dict[str, Any]
     """Dotted machine-only keys."""
     code: str
@@ -61,7 +64,7 @@ class Submission:
     def job_names(self) -> list[str]:
         return [self.job_name(array) for array in range(len(self.arrays))]
 
-    def runs_of(self, array: int, index: int) -> list[tuple[str, dict[str, Any]]]:
+    def runs_of(self, array: int, index: int) -> list[Work]:
         """The runs of one task, in the order in which it should take them."""
         task = sum(self.arrays[:array]) + index
         if self.jobs:
@@ -115,7 +118,7 @@ def read(folder: Path) -> Submission | None:
     record.pop("schema")
     for key in ("arrays", "array_jobs"):
         record[key] = tuple(record[key])
-    record["runs"] = tuple((run, evaluations) for run, evaluations in record["runs"])
+    record["runs"] = tuple(Work(**run) for run in record["runs"])
     return Submission(folder=folder, **record)
 
 
@@ -126,5 +129,5 @@ def open_submissions(output: Path) -> list[Submission]:
     return sorted((submission for submission in found if submission), key=lambda submission: submission.time)
 
 
-def listed(runs: Sequence[PlannedRun]) -> tuple[tuple[str, dict[str, Any]], ...]:
-    return tuple((run.id, run.evaluations) for run in runs)
+def listed(runs: Sequence["PlannedRun"]) -> tuple[Work, ...]:
+    return tuple(Work(run.id, run.evaluations, run.evaluation_ids) for run in runs)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from core.config import parse
 from core.errors import UserError
 from sweeps.launcher import SlurmSettings, minutes
+from sweeps.local import Work
 from sweeps.submission import Submission, open_submissions, read, split, tasks_for
 
 
@@ -56,7 +57,7 @@ def submission(folder: Path, count: int, runs_per_job: int, jobs: int, limit: in
     return Submission(
         folder=folder,
         study="study",
-        runs=tuple((f"{number:016x}", {"linear": {}}) for number in range(count)),
+        runs=tuple(Work(f"{number:016x}", {"linear": {}}, {"linear": "0"}) for number in range(count)),
         machine={},
         code="",
         runs_per_job=runs_per_job,
@@ -81,8 +82,8 @@ def test_jobs_that_share_all_runs_begin_at_different_places(count, jobs, limit):
     one = submission(Path("."), count, 1, jobs, limit)
     lists = [one.runs_of(array, index) for array, size in enumerate(one.arrays) for index in range(size)]
     assert len(lists) == min(jobs, count)
-    assert all(sorted(runs) == sorted(one.runs) for runs in lists)
-    assert len({runs[0][0] for runs in lists}) == len(lists)
+    assert all({work.id for work in runs} == {work.id for work in one.runs} for runs in lists)
+    assert len({runs[0].id for runs in lists}) == len(lists)
 
 
 def test_a_submission_is_found_until_it_ended(tmp_path):

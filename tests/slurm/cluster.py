@@ -1,0 +1,305 @@
+"""A private SLURM cluster on loopback: controller, accounting and three nodes, all on this machine.
+
+Ports and files are its own, so nothing of the machine's configuration is touched and two clusters could
+run side by side. Whatever it started ends with `stop`. Needs root and the Debian packages of `PACKAGES`.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = "slurm-wlm munge slurmdbd mariadb-server"
+NODES = ("n1", "n2", "n3")
+PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacctmgr")
+START_SECONDS = 60.0
+
+SLURM_CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=2
+CredType=cred/munge
+SlurmctldPort={ctld}
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0,preempt_send_user_signal
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=3
+MinJobAge=300
+MaxArraySize={max_array}
+MaxJobCount=50000
+SlurmctldTimeout=30
+SlurmdTimeout=10
+SlurmdParameters=config_overrides
+InactiveLimit=0
+ReturnToService=2
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=2
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={dbd}
+AccountingStoragePass={folder}/munge.socket
+NodeName=DEFAULT CPUs={cpus} RealMemory=4000 State=UNKNOWN
+{nodes}
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=3 MaxTime=1-00:00:00 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=1-00:00:00 State=UP
+"""
+
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={dbd}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={mysql}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+"""
+
+
+def missing() -> str:
+    """Why there can be no cluster here, and what to do; empty where there can."""
+    if os.geteuid() != 0:
+        return "the tests on a real SLURM cluster need root"
+    absent = [program for program in PROGRAMS if _which(program) is None]
+    if absent:
+        return f"no {', '.join(absent)}: apt-get install -y {PACKAGES}"
+    return ""
+
+
+class Cluster:
+    """The cluster; `env` is the environment in which sbatch and the others talk to it."""
+
+    def __init__(self, max_array: int = 1001, cpus: int = 4):
+        # Short, because the paths of sockets are limited to about 100 characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.folder.chmod(0o755)
+        ports = _free_ports(3 + len(NODES))
+        self._values: dict[str, Any] = {
+            "folder": self.folder,
+            "host": socket.gethostname(),
+            "ctld": ports[0],
+            "dbd": ports[1],
+            "mysql": ports[2],
+            "max_array": max_array,
+            "cpus": cpus,
+            "nodes": "\n".join(
+                f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port}"
+                for node, port in zip(NODES, ports[3:], strict=True)
+            ),
+        }
+        self.env = {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Raises: RuntimeError with the log of what did not start."""
+        for name, text in (("slurm.conf", SLURM_CONF), ("slurmdbd.conf", SLURMDBD_CONF)):
+            (self.folder / name).write_text(text.format(**self._values))
+        (self.folder / "slurmdbd.conf").chmod(0o600)
+        for name in ("state", *(f"spool.{node}" for node in NODES)):
+            (self.folder / name).mkdir()
+        self._start_munge()
+        self._start_database()
+        self._begin("slurmdbd", "slurmdbd", "-D")
+        self.wait(lambda: self._try("sacctmgr", "-i", "add", "cluster", "test"), what="slurmdbd")
+        self.start_slurmctld("-c")
+        for node in NODES:
+            self.start_slurmd(node)
+        self.wait(lambda: self.call("sinfo", "-h", "-o", "%T %D") == f"idle {len(NODES)}", what="three idle nodes")
+
+    def stop(self) -> None:
+        """End everything that was started, jobs included, and remove all files."""
+        if "slurmctld" in self._processes:
+            with contextlib.suppress(subprocess.SubprocessError):
+                subprocess.run(["scancel", "--full", "-u", "root"], env=self.env, capture_output=True, timeout=10)
+        steps = [process for process in psutil.process_iter(["cmdline", "environ"]) if self._is_ours(process)]
+        for name in reversed(list(self._processes)):
+            process = self._processes.pop(name)
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for process in steps:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def call(self, *command: str) -> str:
+        """The output of a SLURM command. Raises: subprocess.CalledProcessError."""
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip()
+
+    def wait(self, look: Callable[[], Any], seconds: float = START_SECONDS, what: str = "it") -> Any:
+        """What `look` finds, as soon as it finds something. Raises: TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = look()
+            if found:
+                return found
+            time.sleep(0.1)
+        raise TimeoutError(f"{what}: not seen in {seconds:.0f} s; logs in {self.folder}")
+
+    def jobs(self) -> dict[str, str]:
+        """State of every task in the queue, by `<array job>_<index>` or job number."""
+        lines = self.call("squeue", "--noheader", "--array", "--format=%F_%K %T").splitlines()
+        return {identity.removesuffix("_N/A"): state for identity, state in map(str.split, lines)}
+
+    def states(self) -> dict[str, str]:
+        """How every task ended or is, from the accounting."""
+        lines = self.call("sacct", "-n", "-P", "-X", "-o", "JobID,State").splitlines()
+        return {identity: state.split()[0] for identity, state in (line.split("|") for line in lines)}
+
+    # Faults
+
+    def start_slurmd(self, node: str) -> None:
+        self._begin(f"slurmd {node}", "slurmd", "-D", "-N", node)
+
+    def kill_slurmd(self, node: str) -> None:
+        """SIGKILL of a node's daemon; its jobs' own processes stay."""
+        process = self._processes.pop(f"slurmd {node}")
+        process.kill()
+        process.wait()
+
+    def set_node(self, node: str, state: str) -> None:
+        """`down` ends the node's jobs as node failures, `resume` brings it back."""
+        self.call("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
+
+    def start_slurmctld(self, *options: str) -> None:
+        self._begin("slurmctld", "slurmctld", "-D", *options)
+        self.wait(lambda: self._try("scontrol", "ping") and "UP" in self.call("scontrol", "ping"), what="slurmctld")
+
+    def restart_slurmctld(self) -> None:
+        process = self._processes.pop("slurmctld")
+        process.kill()
+        process.wait()
+        self.start_slurmctld()
+
+    def hurry(self) -> None:
+        """Let requeued jobs start at once, which SLURM holds back for two minutes."""
+        for line in self.call("squeue", "--noheader", "--array", "--states=PENDING", "--format=%A %r").splitlines():
+            job, reason = line.split(maxsplit=1)
+            if reason == "BeginTime":
+                self._try("scontrol", "update", f"jobid={job}", "starttime=now")
+
+    # Parts
+
+    def _start_munge(self) -> None:
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        self._begin(
+            "munged",
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={self.folder}/munge.socket",
+            f"--pid-file={self.folder}/munged.pid",
+            f"--log-file={self.folder}/munged.log",
+            f"--seed-file={self.folder}/munged.seed",
+        )
+        self.wait((self.folder / "munge.socket").exists, what="munged")
+
+    def _start_database(self) -> None:
+        data, place = self.folder / "mysql", self.folder / "mysql.socket"
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db"],
+            env=self.env, capture_output=True, check=True, timeout=START_SECONDS,
+        )  # fmt: skip
+        self._begin(
+            "mariadbd",
+            "mariadbd",
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={data}",
+            f"--socket={place}",
+            f"--port={self._values['mysql']}",
+            "--bind-address=127.0.0.1",
+            "--innodb-flush-log-at-trx-commit=0",
+            f"--pid-file={self.folder}/mariadbd.pid",
+        )
+        sql = (
+            "CREATE DATABASE slurm_acct_db; CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';"
+            " CREATE USER slurm@localhost IDENTIFIED BY 'slurm'; GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';"
+            " GRANT ALL ON slurm_acct_db.* TO slurm@localhost;"
+        )
+        self.wait(lambda: self._try("mariadb", "--no-defaults", f"--socket={place}", "-e", sql), what="mariadbd")
+
+    def _begin(self, name: str, *command: str) -> None:
+        log = open(self.folder / f"{name.replace(' ', '.')}.out", "ab")  # noqa: SIM115 - the process keeps it
+        with log:
+            self._processes[name] = subprocess.Popen(
+                command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _try(self, *command: str) -> bool:
+        return subprocess.run(command, env=self.env, capture_output=True, timeout=30).returncode == 0
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        """Whether a process belongs to a job of this cluster."""
+        try:
+            return process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"] and process.pid != os.getpid()
+        except psutil.Error:
+            return False
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=_path())
+
+
+def _path() -> str:
+    return f"/usr/sbin:/sbin:{os.environ['PATH']}"
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
