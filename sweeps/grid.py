@@ -5,20 +5,34 @@ base, the study's base and the cell's axis values (both in the paper's values, m
 the user set on the command line (taken as it is).
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from core.config import EVALUATIONS, DataConfig, RunConfig, as_dict, flatten, known_keys, parse, run_config, unflatten
+from core.config import (
+    EVALUATIONS,
+    DataConfig,
+    RunConfig,
+    as_dict,
+    evaluation_config,
+    flatten,
+    known_keys,
+    parse,
+    run_config,
+    unflatten,
+)
 from core.data import DatasetInfo
 from core.errors import InvalidValue, UserError, unknown_name
+from core.feasible import check_evaluation
 from core.identity import evaluation_id, is_machine_key, run_id_of
-from sweeps.request import ABLATIONS, Request
-from sweeps.study import PaperTable, Scale
+from reports.manifest import plain
+from sweeps import evaluations
+from sweeps.keys import assign, split
+from sweeps.paper import load_paper, others
+from sweeps.request import Request
+from sweeps.study import Scale
 
 
 @dataclass(frozen=True)
@@ -28,9 +42,18 @@ class PlannedRun:
     id: str
     config: RunConfig
     evaluations: dict[str, dict[str, Any]]
-    """Kind to full config."""
+    """Name to {"kind": kind, **full config}."""
     evaluation_ids: dict[str, str]
-    """Kind to evaluation id."""
+    """Name to evaluation id."""
+
+    def with_evaluations_of(self, other: "PlannedRun") -> "PlannedRun":
+        """The same run with the other's evaluations as well; those of one name with other settings get new names."""
+        settings, ids = dict(self.evaluations), dict(self.evaluation_ids)
+        for name, identity in other.evaluation_ids.items():
+            if identity not in ids.values():
+                free = name if name not in ids else f"{name}-{identity}"
+                settings[free], ids[free] = other.evaluations[name], identity
+        return self if len(ids) == len(self.evaluation_ids) else replace(self, evaluations=settings, evaluation_ids=ids)
 
 
 @dataclass(frozen=True)
@@ -39,7 +62,8 @@ class Cell:
 
     values: dict[str, Any]
     """Axis key to the study's (the paper's) value."""
-    paper: float | None
+    paper: dict[str, float]
+    """The paper's numbers by metric."""
     runs: tuple[PlannedRun, ...]
     """In the order of the request's seeds."""
     reference: str = ""
@@ -54,15 +78,29 @@ class Grid:
     mapped: tuple[dict[str, Any], ...]
     """Where scale and paper differ: {"key", "paper", "own"}."""
 
-    def runs(self) -> dict[str, PlannedRun]:
-        """Every run once, by id, in the order in which they should start."""
+    @cached_property
+    def _runs(self) -> dict[str, PlannedRun]:
         # The references first: they are the shortest, and every report shows them.
-        return {run.id: run for cell in (*self.references, *self.cells) for run in cell.runs}
+        return merged(run for cell in (*self.references, *self.cells) for run in cell.runs)
+
+    def runs(self) -> dict[str, PlannedRun]:
+        """Every run once, by id, in the order in which they should start, with all its evaluations."""
+        return self._runs
 
     def machine(self) -> dict[str, Any]:
         """The machine-only keys of this request, which replace those that a run directory remembers."""
         run = next(iter(self.runs().values()))
         return {key: value for key, value in flatten(as_dict(run.config)) if is_machine_key(key)}
+
+
+def merged(runs: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
+    """Every run once, by id, with the evaluations that any cell, or any study, asks of it."""
+    found: dict[str, PlannedRun] = {}
+    for run in runs:
+        known = found.setdefault(run.id, run)
+        if known is not run:
+            found[run.id] = known.with_evaluations_of(run)
+    return found
 
 
 def data_config(request: Request) -> DataConfig:
@@ -75,157 +113,204 @@ def data_config(request: Request) -> DataConfig:
 
 def expand(request: Request, info: DatasetInfo) -> Grid:
     """All cells and runs of a request. Raises: UserError for what is wrong with any of them."""
+    grid, idle = expand_leniently(request, info)
+    if idle:
+        raise InvalidValue(min(idle), request.overrides[min(idle)], "has no effect on any cell of this study")
+    return grid
+
+
+def expand_leniently(request: Request, info: DatasetInfo) -> tuple[Grid, set[str]]:
+    """The same, and those of the user's settings that have no effect on any cell."""
+    study = request.study
     base = _base(request, info)
-    paper_numbers = _paper_numbers(request)
-    evaluations = _evaluations(request)
-    mapped: dict[str, dict[str, Any]] = {}
-    keys = list(request.axes)
+    printed = study.paper_numbers()
+    maker = _Maker(request, base)
     cells = []
-    for values in itertools.product(*request.axes.values()):
-        chosen = dict(zip(keys, values, strict=True))
-        flat = _resolve(base, chosen, request, mapped)
-        paper = paper_numbers.get(values) if paper_numbers else None
-        cells.append(Cell(chosen, paper, _runs(flat, request, evaluations)))
-    references = []
-    for name, reference in request.study.references.items():
-        flat = _resolve(base, reference.set, request, mapped)
-        references.append(Cell({}, None, _runs(flat, request, evaluations), reference=name))
+    for values in study.cells(request.axes):
+        own = {key: value for axis, chosen in values.items() for key, value in study.sets(axis, chosen).items()}
+        paper = printed.get(tuple(map(plain, values.values())), {})
+        cells.append(Cell(values, paper, maker.runs(own)))
+    if not cells:
+        raise UserError(f"study {study.name}: the command line leaves no cell: {' '.join(request.changes)}")
+    references = [Cell({}, {}, maker.runs(one.set), reference=name) for name, one in study.references.items()]
     _check(request, info, cells)
-    return Grid(request, info, tuple(cells), tuple(references), tuple(mapped.values()))
+    mapped = (*_narrowed(request), *maker.mapped.values())
+    grid = Grid(request, info, tuple(cells), tuple(references), mapped)
+    return grid, _without_effect(request, cells)
+
+
+def _narrowed(request: Request) -> list[dict[str, Any]]:
+    """The axes of which the scale keeps some values, unless the user chose others, as entries of `mapped`."""
+    study = request.study
+    return [
+        {"key": key, "paper": study.values[key], "own": kept}
+        for key, kept in study.narrowed(request.scale.name).items()
+        if request.axes[key] == kept
+    ]
 
 
 def _base(request: Request, info: DatasetInfo) -> dict[str, Any]:
+    """Dotted run keys below everything that the study and the user say."""
     keys = known_keys(RunConfig)
-    run_base = {key: value for key, value in request.scale.base.items() if not key.startswith("evaluate.")}
+    run_base, _ = split(request.scale.base)
     flat = dict(keys)
-    for where, layer in (("data", request.data), (f"scale {request.scale.name}", run_base)):
+    scale = f"scale {request.scale.name}"
+    for where, layer in (("data", request.data), (scale, run_base)):
         for key, value in layer.items():
             if key not in keys:
                 raise unknown_name(f"key in {where}", key, keys)
             flat[key] = value
+    mappable = [*keys, *evaluations.evaluation_keys({})]
+    for key in request.scale.map:
+        if key not in mappable:
+            raise unknown_name(f"key in map of {scale}", key, mappable)
     flat["data.fingerprint"] = info.fingerprint
     flat["data.cache_dir"] = str(request.output / "data")
     return flat
 
 
-def _resolve(
-    base: dict[str, Any], own: Mapping[str, Any], request: Request, mapped: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """The flat config of one cell: base, then the study's base, the user's settings, and the cell's `own`."""
-    flat = dict(base)
-    where = f"study {request.study.name}"
+class _Maker:
+    """Makes runs from the keys that a cell sets; remembers what the scale made of the paper's values."""
 
-    def take(key: str, value: Any) -> None:
-        scaled = _map(request.scale, key, value)
-        if scaled != value:
-            mapped.setdefault(f"{key}={value}", {"key": key, "paper": value, "own": scaled})
-        assign(flat, key, scaled, where)
+    def __init__(self, request: Request, base: Mapping[str, Any]):
+        self._request = request
+        self._flat = base
+        self._base, self._base_of_evaluations = split(request.study.base)
+        self._overrides, self._overrides_of_evaluations = split(request.overrides)
+        self._scale_of_evaluations = split(request.scale.base)[1]
+        self._asked: dict[str, dict[str, dict[str, Any]]] = {}
+        self.mapped: dict[str, dict[str, Any]] = {}
 
-    for key, value in request.study.base.items():
-        if key.startswith("evaluate."):
-            continue
-        # A key that the scale sets outright is out of the study's base's hands.
-        if key not in request.scale.base and key not in request.overrides and key not in own:
-            take(key, value)
-        else:
-            assign(dict(flat), key, value, where)  # refuse a misspelt key even where it is not used
-    for key, value in request.overrides.items():
-        if not key.startswith("evaluate."):
+    def runs(self, own: Mapping[str, Any]) -> tuple[PlannedRun, ...]:
+        """A run per seed; `own`: dotted keys of runs and evaluations, in the paper's values."""
+        of_run, of_evaluations = split(own)
+        flat = self._resolve(of_run)
+        asked = self._evaluations(of_evaluations)
+        planned = []
+        for seed in self._request.seeds:
+            config = run_config(unflatten({**flat, "seed": seed}))
+            identity = run_id_of(dict(flatten(as_dict(config))))
+            planned.append(PlannedRun(identity, config, asked, evaluation_ids(identity, asked)))
+        return tuple(planned)
+
+    def _evaluations(self, own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The evaluations of one cell; the same object for all cells that ask for the same."""
+        text = plain(own)
+        if text not in self._asked:
+            self._asked[text] = evaluations.resolve(
+                self._request.study.asked,
+                self._base_of_evaluations,
+                self._scale_of_evaluations,
+                own,
+                self._overrides_of_evaluations,
+                self._scaled,
+            )
+        return self._asked[text]
+
+    def _resolve(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """The flat config of one cell: base, then the study's base, the user's settings, and the cell's `own`."""
+        flat = dict(self._flat)
+        where = f"study {self._request.study.name}"
+        for key, value in self._base.items():
+            # A key that the scale sets outright is out of the study's base's hands.
+            if key not in self._request.scale.base and key not in self._overrides and key not in own:
+                assign(flat, key, self._scaled(key, value), where)
+            else:
+                assign(dict(flat), key, value, where)  # refuse a misspelt key even where it is not used
+        for key, value in self._overrides.items():
             assign(flat, key, value, "command line")
-    for key, value in own.items():
-        take(key, value)
-    return flat
+        for key, value in own.items():
+            assign(flat, key, self._scaled(key, value), where)
+        return flat
+
+    def _scaled(self, key: str, value: Any) -> Any:
+        scaled = _map(self._request.scale, key, value, whole=key in _WHOLE)
+        if scaled != value:
+            self.mapped.setdefault(f"{key}={value}", {"key": key, "paper": value, "own": scaled})
+        return scaled
 
 
-def assign(flat: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set a dotted key; `augment.transforms.0` is the first item of the list `augment.transforms`.
-
-    Raises: UserError for a key that does not exist.
-    """
-    if key in flat:
-        flat[key] = value
-        return
-    parent, _, place = key.rpartition(".")
-    items = flat.get(parent)
-    if not isinstance(items, (list, tuple)) or not place.isdigit():
-        raise unknown_name(f"key in {where}", key, flat)
-    if int(place) >= len(items):
-        raise InvalidValue(key, value, f"{where}: {parent} has {len(items)} items, numbered from 0")
-    flat[parent] = [value if index == int(place) else item for index, item in enumerate(items)]
+def evaluation_ids(run: str, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name to id of evaluations of a run, each {"kind": kind, **full config}."""
+    ids = {}
+    for name, tree in asked.items():
+        settings = {key: value for key, value in tree.items() if key != "kind"}
+        ids[name] = evaluation_id(run, tree["kind"], settings)
+    return ids
 
 
-def _map(scale: Scale, key: str, value: Any) -> Any:
+_WHOLE = {key for key, default in known_keys(RunConfig).items() if isinstance(default, int)} | {
+    f"{evaluations.PREFIX}{kind}.{key}"
+    for kind, config in EVALUATIONS.items()
+    for key, default in known_keys(config).items()
+    if isinstance(default, int)
+}
+"""The keys that take whole numbers."""
+
+
+def _map(scale: Scale, key: str, value: Any, whole: bool) -> Any:
     if key not in scale.map or not isinstance(value, (int, float)) or value == 0:
         return value
-    return max(1, round(value * scale.map[key].factor))
-
-
-def _evaluations(request: Request) -> dict[str, dict[str, Any]]:
-    """Kind to full config of the evaluations that the study asks for."""
-    known = {f"evaluate.{kind}.{key}" for kind, config in EVALUATIONS.items() for key in known_keys(config)}
-    layers = {**request.study.base, **request.scale.base, **request.overrides}
-    asked: dict[str, dict[str, Any]] = {kind: {} for kind in request.study.evaluations}
-    for key, value in layers.items():
-        if not key.startswith("evaluate."):
-            continue
-        if key not in known:
-            raise unknown_name("key", key, known)
-        _, kind, name = key.split(".")
-        if kind in asked:
-            asked[kind][name] = value
-        elif key in request.overrides:
-            raise InvalidValue(key, value, f"study {request.study.name} does not ask for the evaluation {kind}")
-    full = {}
-    for kind, values in asked.items():
-        config = parse(EVALUATIONS[kind], values, prefix=f"evaluate.{kind}.")
-        for name in sorted(config.without_effect()):
-            key = f"evaluate.{kind}.{name}"
-            if key in request.overrides:
-                raise InvalidValue(key, request.overrides[key], "has no effect on any cell of this study")
-        full[kind] = as_dict(config)
-    return full
-
-
-def _runs(flat: dict[str, Any], request: Request, evaluations: dict[str, dict[str, Any]]) -> tuple[PlannedRun, ...]:
-    planned = []
-    for seed in request.seeds:
-        config = run_config(unflatten({**flat, "seed": seed}))
-        identity = run_id_of(dict(flatten(as_dict(config))))
-        ids = {kind: evaluation_id(identity, kind, settings) for kind, settings in evaluations.items()}
-        planned.append(PlannedRun(identity, config, evaluations, ids))
-    return tuple(planned)
+    return scale.map[key].own(value, whole)
 
 
 def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
-    seen: dict[str, Cell] = {}
-    without_effect = {key for key in request.overrides if not key.startswith("evaluate.")}
+    where = f"study {request.study.name}"
+    seen: dict[tuple[str, ...], Cell] = {}
+    configs: dict[int, dict[str, Any]] = {}  # of the evaluations, which many cells share
     for cell in cells:
         run = cell.runs[0]
-        if run.id in seen:
+        identity = (run.id, *run.evaluation_ids.values())
+        if identity in seen:
             raise UserError(
-                f"study {request.study.name}: duplicate cells at scale {request.scale.name}: "
-                f"{_text(cell.values)} and {_text(seen[run.id].values)} are the same run"
+                f"{where}: duplicate cells at scale {request.scale.name}: "
+                f"{_text(cell.values)} and {_text(seen[identity].values)} are the same run"
             )
-        seen[run.id] = cell
-        without_effect &= run.config.without_effect()
+        seen[identity] = cell
         if run.config.train.batch_size > info.train_count:
             allowed = f"at most the {info.train_count} training pictures of {run.config.data.name}"
             raise InvalidValue("train.batch_size", run.config.train.batch_size, allowed)
+        if id(run.evaluations) not in configs:
+            typed = {name: evaluation_config(tree)[1] for name, tree in run.evaluations.items()}
+            _check_metric(request.study.metric, typed, info)
+            configs[id(run.evaluations)] = typed
+        for name, config in configs[id(run.evaluations)].items():
+            check_evaluation(name, config, run.config, info)
     if len(info.bad) > request.overrides.get("data.max_bad", 0):
         raise InvalidValue(
             "data.max_bad",
             request.overrides.get("data.max_bad", 0),
             f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}",
         )
-    if request.study.metric.endswith(".top5") and len(info.classes) <= 5:
-        raise InvalidValue("metric", request.study.metric, f"top-5 needs more than {len(info.classes)} classes")
     _check_processes(request, cells)
-    for key in request.study.axes:
-        if key.startswith("data."):
-            raise UserError(f"study {request.study.name}: axis {key}: the cells of a study share one data set")
-    if without_effect:
-        key = min(without_effect)
-        raise InvalidValue(key, request.overrides[key], "has no effect on any cell of this study")
+    for axis, values in request.axes.items():
+        for value in values:
+            for key in request.study.sets(axis, value):
+                if key.startswith("data."):
+                    raise UserError(f"{where}: axis {axis}: the cells of a study share one data set, not {key}")
+
+
+def _check_metric(wanted: str, evaluation_of: Mapping[str, Any], info: DatasetInfo) -> None:
+    """Raises: InvalidValue for a metric that these settings or these pictures do not give."""
+    name, _, metric = wanted.partition(".")
+    if metric == "top5" and len(info.classes) <= 5:
+        raise InvalidValue("metric", wanted, f"top-5 needs more than {len(info.classes)} classes")
+    if name != "train" and metric not in evaluation_of[name].metrics():
+        raise InvalidValue("metric", wanted, f"with these settings one of {', '.join(evaluation_of[name].metrics())}")
+
+
+def _without_effect(request: Request, cells: Sequence[Cell]) -> set[str]:
+    """Those of the user's settings that change nothing in any cell."""
+    of_runs, of_evaluations = split(request.overrides)
+    idle, idle_evaluations = set(of_runs), set(of_evaluations)
+    for cell in cells:
+        if not idle and not idle_evaluations:
+            break
+        run = cell.runs[0]
+        idle &= run.config.without_effect()
+        if idle_evaluations:
+            idle_evaluations &= evaluations.without_effect(of_evaluations, run.evaluations)
+    return idle | idle_evaluations
 
 
 def _check_processes(request: Request, cells: Iterable[Cell]) -> None:
@@ -242,35 +327,6 @@ def _text(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
-def _paper_numbers(request: Request) -> dict[tuple[Any, ...], float]:
-    """The paper's number of each cell, by the cell's axis values in the order of the axes."""
-    table = request.study.paper
-    if table is None:
-        return {}
-    block = load_paper().get(table.source)
-    if block is None:
-        raise unknown_name(f"paper.source in study {request.study.name}", table.source, load_paper())
-    for axis in (table.rows, table.columns):
-        if axis.key not in request.study.axes:
-            raise InvalidValue("paper", axis.key, f"study {request.study.name}: one of the study's axes")
-    return _two_axes(table, block, list(request.axes))
-
-
-def _two_axes(table: PaperTable, block: dict[str, Any], keys: list[str]) -> dict[tuple[Any, ...], float]:
-    numbers = {}
-    for row, row_name in table.rows.names.items():
-        for column, column_name in table.columns.names.items():
-            values = {table.rows.key: row, table.columns.key: column}
-            number = block[row_name][block["cols"].index(column_name)]
-            numbers[tuple(values[key] for key in keys)] = number
-    return numbers
-
-
-def load_paper() -> dict[str, Any]:
-    """The paper's numbers, ablations/paper/simclr.yaml."""
-    return yaml.load((ABLATIONS / "paper" / "simclr.yaml").read_text(), Loader=yaml.CSafeLoader)
-
-
 def manifest(grid: Grid) -> dict[str, Any]:
     """What the report and the mirror need to know, as documented in docs/design.md."""
     request, study = grid.request, grid.request.study
@@ -280,6 +336,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
         "source": study.paper.source,
         "where": study.paper.where,
         "what": source.get("what", ""),
+        "others": others(study.paper),
     }
     return {
         "schema": 1,
@@ -302,7 +359,15 @@ def manifest(grid: Grid) -> dict[str, Any]:
         "overrides": list(request.changes),
         "seeds": list(request.seeds),
         "axes": [{"key": key, "values": values} for key, values in request.axes.items()],
-        "cells": [{"values": cell.values, "paper": cell.paper, "runs": _run_records(cell)} for cell in grid.cells],
+        "cells": [
+            {
+                "values": cell.values,
+                "paper": cell.paper.get(study.metric),
+                "paper_metrics": cell.paper,
+                "runs": _run_records(cell),
+            }
+            for cell in grid.cells
+        ],
         "references": [
             {
                 "name": cell.reference,

@@ -12,15 +12,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from core.config import EVALUATIONS, RunConfig, key_names, known_keys, parse
+from core.config import RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
+from reports.manifest import plain
+from sweeps.evaluations import concerned, evaluation_keys
+from sweeps.keys import PREFIX
 from sweeps.launcher import LAUNCHERS
 from sweeps.study import Scale, Study, check_study
 
@@ -57,7 +60,7 @@ class Request:
     data: dict[str, Any]
     """Dotted `data.` keys of the data group."""
     axes: dict[str, list[Any]]
-    """The study's axes, narrowed by the user."""
+    """The study's axes, narrowed by the scale or, instead, by the user."""
     overrides: dict[str, Any]
     """Dotted keys of runs and evaluations that the user set, in this scale's own values."""
     changes: tuple[str, ...]
@@ -93,17 +96,22 @@ def study_names(folders: Sequence[Path] = ()) -> list[str]:
 
 
 def load_study(name: str, folders: Sequence[Path] = ()) -> Study:
-    """The study called `name`. Raises: UserError."""
+    """The study called `name`. Raises: UserError naming file, key and what is allowed."""
     if name not in study_names(folders):
         raise unknown_name("study", name, [*study_names(folders), "list", "all"])
-    return parse_study(_compose([f"study={name}"], folders), name)
+    own = [folder / "study" / f"{name}.yaml" for folder in folders]
+    file = next((file for file in own if file.exists()), ABLATIONS / "study" / f"{name}.yaml")
+    called = file if file in own else file.relative_to(ABLATIONS.parent)
+    try:
+        return _parse_study(OmegaConf.to_container(OmegaConf.load(file), resolve=True), name)
+    except (UserError, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+        raise UserError(f"{called}: {' '.join(str(error).split())}") from None
 
 
-def parse_study(tree: dict[str, Any], name: str) -> Study:
-    content = tree["study"]
+def _parse_study(content: Any, name: str) -> Study:
     if not isinstance(content, dict):
-        raise UserError(f"study {name}: the file is empty")
-    study = parse(Study, content, prefix=f"study {name}: ")
+        raise UserError("the file is empty")
+    study = parse(Study, content)
     if study.name != name:
         raise InvalidValue("name", study.name, f"the study's file is called {name}.yaml")
     check_study(study)
@@ -115,76 +123,107 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
 
     Raises: UserError naming the key, the value and what is allowed.
     """
-    sweep, run = _split(arguments)
-    chosen = _choices(sweep, folders)
-    study = chosen.pop("study", None)
-    if study is None or study == "list":
+    overrides = [_parse(argument) for argument in arguments]
+    named = [str(override.value()) for override in overrides if _key(override) == "study"]
+    if not named or named[-1] == "list":
         raise UserError(f"study is missing: add study=NAME, one of {', '.join(study_names(folders))}, or study=all")
-    names = study_names(folders) if study == "all" else [study]
-    rest = [override.input_line or "" for override in sweep if override.get_key_element() != "study"]
-    return [_request(name, rest, run, folders) for name in names]
+    names = study_names(folders) if named[-1] == "all" else named[-1:]
+    studies = [load_study(name, folders) for name in names]
+    sweep, run = _split(overrides, studies)
+    _check_choices(sweep, folders)
+    tree = _compose([_text(override) for override in sweep if _key(override) != "study"], folders)
+    taken = [_taken(study, run, alone=named[-1] != "all") for study in studies]
+    for override in run:
+        if not any(override in of_study for of_study in taken):
+            raise UserError(f"{_text(override)}: no study has such an axis or asks for such an evaluation")
+    scale = next((str(override.value()) for override in reversed(sweep) if _key(override) == "scale"), "mini")
+    return [_request(study, tree, scale, of_study) for study, of_study in zip(studies, taken, strict=True)]
 
 
-def _request(name: str, sweep: list[str], run: list[Override], folders: Sequence[Path]) -> Request:
-    tree = _compose([f"study={name}", *sweep], folders)
-    study = parse_study(tree, name)
-    scale_name = next((line.split("=")[1] for line in sweep if line.startswith("scale=")), "mini")
-    scale = parse(Scale, {"name": scale_name, **tree["scale"]}, prefix=f"scale {scale_name}: ")
+def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]) -> Request:
     launcher = tree["launcher"]
     kind = LAUNCHERS.get(launcher.get("name"))
     if kind is None:
         raise unknown_name("launcher", str(launcher.get("name")), LAUNCHERS)
     settings = parse(Settings, {key: tree[key] for key in tree if key not in GROUPS})
-    axes = dict(study.axes)
-    overrides = {}
+    axes, overrides = {**study.values, **study.narrowed(scale)}, {}
     for override in run:
-        key, values = override.get_key_element(), _values(override)
+        key, values = _key(override), _values(override)
         if key in axes:
-            axes[key] = _narrowed(key, values, axes[key])
-        elif len(values) == 1:
-            overrides[key] = values[0]
+            axes[key] = _narrowed(study, key, values)
         else:
-            raise UserError(
-                f"{override.input_line}: several values narrow an axis of the study, and {key} is none; "
-                f"axes of {study.name}: {', '.join(study.axes) or 'none'}"
-            )
+            overrides[key] = values[0]
     return Request(
         study=study,
-        scale=scale,
+        scale=parse(Scale, {"name": scale, **tree["scale"]}, prefix=f"scale {scale}: "),
         data={f"data.{key}": value for key, value in tree["data"].items()},
         axes=axes,
         overrides=overrides,
-        changes=tuple(override.input_line or "" for override in run),
+        changes=tuple(map(_text, run)),
         seeds=_seeds(settings.seeds),
         settings=settings,
         launcher=parse(kind, launcher, prefix="launcher."),
     )
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[Override], list[Override]]:
-    """The overrides of the sweep (groups and settings), and those of runs and evaluations."""
-    overrides = [_parse(argument) for argument in arguments]
-    run_keys = [*known_keys(RunConfig), *_evaluation_keys()]
+def _split(overrides: Sequence[Override], studies: Sequence[Study]) -> tuple[list[Override], list[Override]]:
+    """The overrides of the sweep (groups and settings), and those of runs, evaluations and axes."""
+    run_keys = list(known_keys(RunConfig))
     sections = {key.split(".")[0] for key in run_keys if "." in key} | {"seed"}
+    for study in studies:
+        run_keys += [*evaluation_keys(study.asked), *(axis for axis in study.axes if "." not in axis)]
+    run_keys = list(dict.fromkeys(run_keys))
     sweep_keys = [*GROUPS, "action", "seeds", "output_dir", "tracking.enabled", "tracking.uri", "seed", "watch", "run"]
     sweep_keys += [key for kind in LAUNCHERS.values() for key in key_names(kind, "launcher.")]
     sweep, run = [], []
     for override in overrides:
-        key = override.get_key_element()
+        key = _key(override)
         if override.is_delete() or override.is_add() or override.is_force_add():
             raise UserError(f"{override.input_line}: every key exists already; write it without + or ~")
         if key == "seed":
             raise UserError(f"{override.input_line}: write seeds=3 for the seeds 0, 1, 2 or seeds=[7] for seed 7")
         section, _, rest = key.partition(".")
-        if section in sections and rest:
-            if key not in run_keys and key.rsplit(".", 1)[0] not in run_keys:
-                raise unknown_name("key", key, run_keys)
+        if key in run_keys or (section in sections and key.rsplit(".", 1)[0] in run_keys):
             run.append(override)
         elif key in sweep_keys:
             sweep.append(override)
         else:
-            raise unknown_name("key", key, [*sweep_keys, *run_keys])
+            inside = rest and section in sections | {PREFIX.rstrip(".")}
+            raise unknown_name("key", key, run_keys if inside else [*sweep_keys, *run_keys])
     return sweep, run
+
+
+def _taken(study: Study, run: Sequence[Override], alone: bool) -> list[Override]:
+    """The overrides that are for this study; with study=all, not those of other studies' axes. Raises: UserError."""
+    taken = []
+    set_by = {key: axis for axis, values in study.values.items() for value in values for key in study.sets(axis, value)}
+    keys = {*evaluation_keys(study.asked), *study.axes}
+    for override in run:
+        key = _key(override)
+        if key not in study.axes and key in set_by:
+            raise UserError(f"{_text(override)}: {study.name} sets {key} by its axis {set_by[key]}; narrow that")
+        of_another = key not in keys and ("." not in key or key.startswith(PREFIX))
+        of_another |= key.startswith(PREFIX) and not concerned(key, study.asked)
+        several = key not in study.axes and len(_values(override)) > 1
+        if several and alone:
+            raise UserError(
+                f"{_text(override)}: several values narrow an axis of the study, and {key} is none; "
+                f"axes of {study.name}: {', '.join(study.axes) or 'none'}"
+            )
+        if of_another and alone:
+            asked = ", ".join(study.asked)
+            raise UserError(f"{_text(override)}: study {study.name} does not ask for this evaluation, but for {asked}")
+        if not several and not of_another:
+            taken.append(override)
+    return taken
+
+
+def _key(override: Override) -> str:
+    return override.get_key_element()
+
+
+def _text(override: Override) -> str:
+    return override.input_line or ""
 
 
 def _parse(argument: str) -> Override:
@@ -197,24 +236,14 @@ def _parse(argument: str) -> Override:
         raise UserError(f"{argument}: {str(error).splitlines()[0]}") from None
 
 
-def _evaluation_keys() -> list[str]:
-    return [f"evaluate.{kind}.{key}" for kind, config in EVALUATIONS.items() for key in known_keys(config)]
-
-
-def _choices(sweep: list[Override], folders: Sequence[Path]) -> dict[str, str]:
-    """The option chosen of each Hydra group on the command line."""
-    chosen: dict[str, str] = {}
+def _check_choices(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
+    """Raises: UserError for an option of a Hydra group that does not exist."""
     for override in sweep:
-        group = override.get_key_element()
-        if group in GROUPS:
-            name = str(override.value())
-            options = _options(group, folders)
-            if group == "study":
-                options = [*options, "all", "list"]
+        group = _key(override)
+        if group in GROUPS and group != "study":
+            name, options = str(override.value()), _options(group, folders)
             if name not in options:
                 raise unknown_name(group, name, options)
-            chosen[group] = name
-    return chosen
 
 
 def _options(group: str, folders: Sequence[Path]) -> list[str]:
@@ -232,20 +261,31 @@ def _compose(overrides: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()}
 
 
-def _narrowed(key: str, values: list[Any], asked: list[Any]) -> list[Any]:
+def _narrowed(study: Study, key: str, values: list[Any]) -> list[Any]:
     """The user's values of an axis: `a,b`, or `[a,b]` unless its values are lists themselves."""
-    if len(values) == 1 and isinstance(values[0], list) and not any(isinstance(value, list) for value in asked):
+    known = study.values[key]
+    if len(values) == 1 and isinstance(values[0], list) and not any(isinstance(value, list) for value in known):
         values = values[0]
     if not values:
-        raise InvalidValue(key, "[]", f"at least one of {', '.join(map(str, asked))}")
-    return values
+        raise InvalidValue(key, "[]", f"at least one of {', '.join(map(str, known))}")
+    if not isinstance(study.axes[key], dict):
+        return values
+    by_text = {plain(value): value for value in known}
+    for value in values:
+        if plain(value) not in by_text:
+            raise unknown_name(f"value of {key}", plain(value), by_text)
+    return [by_text[plain(value)] for value in values]
 
 
 def _values(override: Override) -> list[Any]:
     """One value, or several where the user wrote `a,b` or range(..)."""
     if override.is_sweep_override():
-        return list(override.sweep_iterator())
+        return [_unquoted(value) for value in override.sweep_iterator()]
     return [override.value()]
+
+
+def _unquoted(value: Any) -> Any:
+    return value.text if isinstance(value, QuotedString) else value
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

@@ -1,111 +1,211 @@
 """The study file and the scale file, typed; a mistake in either becomes one line for the user."""
 
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 
-from core.config import EVALUATIONS, METRICS
+from core.config import EVALUATIONS, METRICS, RunConfig, evaluation_config, known_keys
 from core.errors import InvalidValue, UserError, unknown_name
+from core.typed import help_text, typed
 from reports.claimfile import check_claims
+from reports.manifest import plain
 from reports.reduction import axes_of_places, groups, places
+from reports.selections import select, validate_selection
 from reports.spec import check_report, parse_report
-
-_typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-
-
-def _help(text: str, **limits: Any) -> Any:
-    return Field(description=text, **limits)
+from sweeps.evaluations import evaluation_keys
+from sweeps.keys import PREFIX, assign
+from sweeps.paper import PaperNumbers, check_paper, numbers
 
 
-@_typed
-class PaperAxis:
-    """How an axis's values are called in a table of the paper."""
-
-    key: Annotated[str, _help("axis key")]
-    names: Annotated[dict[str, str], _help("the study's value to the paper's name")]
-
-
-@_typed
-class PaperTable:
-    """Where the paper's numbers for the study's cells stand in ablations/paper/simclr.yaml."""
-
-    source: Annotated[str, _help("block of the file: rows of numbers under `cols`")]
-    where: Annotated[str, _help("figure or table, and section, of the paper")]
-    rows: PaperAxis
-    columns: PaperAxis
-
-
-@_typed
+@typed
 class Reference:
     """A run beside the grid, shown as a line."""
 
-    label: Annotated[str, _help("how the report calls it")]
-    set: Annotated[dict[str, Any], _help("dotted keys that differ from the study's base")]
+    label: Annotated[str, help_text("how the report calls it")]
+    set: Annotated[dict[str, Any], help_text("dotted keys that differ from the study's base")]
 
 
-@_typed
+@typed
+class AtScale:
+    """What of a study a scale leaves out, because it would not fit the time that the scale is for."""
+
+    narrow: Annotated[dict[str, list[Any]], help_text("axis to those of its values that are kept")]
+
+
+@typed
 class Study:
     """One table or figure: which runs should exist, and what they are to show."""
 
-    name: Annotated[str, _help("name of the study, as its file", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    title: Annotated[str, _help("title of the report")]
-    summary: Annotated[str, _help("one line for the list of studies")]
-    axes: Annotated[dict[str, list[Any]], _help("dotted key to its values; the grid is their product")] = Field(
-        default_factory=dict
-    )
-    base: Annotated[dict[str, Any], _help("dotted keys common to all cells, in the paper's values")] = Field(
-        default_factory=dict
-    )
-    evaluations: Annotated[list[str], _help("what is measured on each run")] = Field(default_factory=lambda: ["linear"])
-    metric: Annotated[str, _help("what the report shows: <evaluation>.<name>")] = "linear.top1"
-    references: Annotated[dict[str, Reference], _help("runs beside the grid")] = Field(default_factory=dict)
-    labels: Annotated[dict[str, str], _help("how axis keys and values are called in the report")] = Field(
-        default_factory=dict
-    )
-    report: Annotated[dict[str, Any], _help("which figure is drawn; see reports/spec.py")] = Field(default_factory=dict)
-    claims: Annotated[list[dict[str, Any]], _help("sentences of the paper with their checks")] = Field(
+    name: Annotated[str, help_text("name of the study, as its file", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    title: Annotated[str, help_text("title of the report")]
+    summary: Annotated[str, help_text("one line for the list of studies")]
+    axes: Annotated[
+        dict[str, list[Any] | dict[Any, dict[str, Any]]],
+        help_text("dotted key to its values; or a name to values with the dotted keys that each sets"),
+    ] = Field(default_factory=dict)
+    exclude: Annotated[list[dict[str, Any]], help_text("selections of cells that do not exist")] = Field(
         default_factory=list
     )
-    paper: Annotated[PaperTable | None, _help("the paper's numbers; absent for a study of one's own")] = None
+    base: Annotated[dict[str, Any], help_text("dotted keys common to all cells, in the paper's values")] = Field(
+        default_factory=dict
+    )
+    evaluations: Annotated[
+        list[str] | dict[str, dict[str, Any]], help_text("what is measured on each run: kinds, or names with settings")
+    ] = Field(default_factory=lambda: ["linear"])
+    metric: Annotated[str, help_text("what the report shows: <evaluation>.<name>")] = "linear.top1"
+    references: Annotated[dict[str, Reference], help_text("runs beside the grid")] = Field(default_factory=dict)
+    labels: Annotated[dict[str, str], help_text("how axis keys and values are called in the report")] = Field(
+        default_factory=dict
+    )
+    report: Annotated[dict[str, Any], help_text("which figure is drawn; see reports/spec.py")] = Field(
+        default_factory=dict
+    )
+    claims: Annotated[list[dict[str, Any]], help_text("sentences of the paper with their checks")] = Field(
+        default_factory=list
+    )
+    paper: Annotated[PaperNumbers | None, help_text("the paper's numbers; absent for a study of one's own")] = None
+    scales: Annotated[dict[str, AtScale], help_text("scale to what it leaves out")] = Field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, list[Any]]:
+        """The values of every axis."""
+        return {key: list(values) for key, values in self.axes.items()}
+
+    def narrowed(self, scale: str) -> dict[str, list[Any]]:
+        """The axes that a scale narrows, with the values that it keeps, in the order of the study."""
+        kept = self.scales[scale].narrow if scale in self.scales else {}
+        return {key: [value for value in self.values[key] if value in values] for key, values in kept.items()}
+
+    def sets(self, axis: str, value: Any) -> dict[str, Any]:
+        """The dotted keys that a value of an axis sets."""
+        values = self.axes[axis]
+        return values[value] if isinstance(values, dict) else {axis: value}
+
+    @property
+    def asked(self) -> dict[str, dict[str, Any]]:
+        """Name of each evaluation to its kind and its own settings."""
+        if isinstance(self.evaluations, dict):
+            return {name: {"kind": name, **settings} for name, settings in self.evaluations.items()}
+        return {kind: {"kind": kind} for kind in self.evaluations}
+
+    @property
+    def metrics(self) -> list[str]:
+        """Everything that can be shown of a cell."""
+        kinds = {name: settings["kind"] for name, settings in self.asked.items()}
+        found = [f"{name}.{metric}" for name, kind in kinds.items() for metric in METRICS[kind]]
+        return [*found, *(f"train.{metric}" for metric in dict.fromkeys([*METRICS["train"], "parameters"]))]
+
+    def cells(self, values: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+        """The product of these values of the axes, less what is excluded: {axis: value} each."""
+        for chosen in product(*values.values()):
+            cell = dict(zip(values, chosen, strict=True))
+            if not any(select([cell], left_out) for left_out in self.exclude):
+                yield cell
+
+    def paper_numbers(self) -> dict[tuple[str, ...], dict[str, float]]:
+        """The paper's numbers of every cell, by the texts of its values. Raises: UserError for what is not there."""
+        if self.paper is None:
+            return {}
+        spec = parse_report(self.report)
+        return {
+            tuple(map(plain, cell.values())): numbers(self.paper, cell, spec, self.metric)
+            for cell in self.cells(self.values)
+        }
 
 
-@_typed
+@typed
 class ValueMap:
     """How a scale turns the paper's value of one key into its own."""
 
-    factor: Annotated[float, _help("own = paper * factor, at least 1", gt=0)]
+    factor: Annotated[float, help_text("own = paper * factor; of whole numbers the nearest, at least 1", gt=0)]
+    values: Annotated[dict[float, float], help_text("paper to own, for values that the factor does not fit")] = Field(
+        default_factory=dict
+    )
+
+    def own(self, paper: int | float, whole: bool) -> int | float:
+        """The scale's own value; `whole`: of a key that takes whole numbers."""
+        value = self.values.get(paper, paper * self.factor)
+        return max(1, round(value)) if whole else float(f"{value:.12g}")
 
 
-@_typed
+@typed
 class Scale:
     """How big the experiment is."""
 
     name: str
-    summary: Annotated[str, _help("one line")]
-    is_paper: Annotated[bool, _help("whether this is the paper's own setting")]
-    base: Annotated[dict[str, Any], _help("dotted keys that this scale sets")]
-    map: Annotated[dict[str, ValueMap], _help("keys whose paper value is mapped")]
+    summary: Annotated[str, help_text("one line")]
+    is_paper: Annotated[bool, help_text("whether this is the paper's own setting")]
+    base: Annotated[dict[str, Any], help_text("dotted keys that this scale sets")]
+    map: Annotated[dict[str, ValueMap], help_text("keys whose paper value is mapped")]
 
 
 def check_study(study: Study) -> None:
     """Raises: UserError for what the types alone cannot see."""
-    where = f"study {study.name}"
-    for kind in study.evaluations:
-        if kind not in EVALUATIONS:
-            raise unknown_name(f"evaluation of {where}", kind, EVALUATIONS)
-    allowed = [f"{kind}.{name}" for kind in [*study.evaluations, "train"] for name in METRICS[kind]]
-    if study.metric not in allowed:
-        raise InvalidValue("metric", study.metric, f"{where}: one of {', '.join(allowed)}")
-    for key, values in study.axes.items():
-        if not values:
-            raise UserError(f"{where}: axis {key} has no values")
-        if len({repr(value) for value in values}) < len(values):
-            raise InvalidValue(key, values, f"{where}: each value of an axis once")
-    check_report(study.report, study.axes, study.metric, allowed)
+    _check_evaluations(study)
+    _check_axes(study)
+    if study.metric not in study.metrics:
+        raise InvalidValue("metric", study.metric, f"one of {', '.join(study.metrics)}")
+    check_report(study.report, study.values, study.metric, study.metrics)
     spec = parse_report(study.report)
-    cells = [dict(zip(study.axes, values, strict=True)) for values in product(*study.axes.values())]
-    found = places([group.values for group in groups(cells, spec)], spec, study.metric)
-    points = [place.values for place in found]
-    check_claims(study.claims, points, axes_of_places(study.axes, spec, study.metric), allowed)
+    axes = axes_of_places(study.values, spec, study.metric)
+    if study.claims:
+        shown = [group.values for group in groups(list(study.cells(study.values)), spec)]
+        points = [place.values for place in places(shown, spec, study.metric)]
+        check_claims(study.claims, points, axes, study.metrics)
+    if study.paper:
+        all_axes = {**study.values, **axes}
+        check_paper(study.paper, all_axes, study.metrics)
+        study.paper_numbers()
+
+
+def _check_evaluations(study: Study) -> None:
+    for name, settings in study.asked.items():
+        where = f"evaluations.{name}"
+        if name == "train" or "." in name:
+            raise InvalidValue("evaluations", name, "a name without dots, other than train")
+        if name in EVALUATIONS and settings["kind"] != name:
+            raise InvalidValue(f"{where}.kind", settings["kind"], f"{name}, which this evaluation is called after")
+        if settings["kind"] not in EVALUATIONS:
+            raise unknown_name(f"kind of evaluation in {where}", str(settings["kind"]), EVALUATIONS)
+        evaluation_config(settings, prefix=f"{where}.")
+
+
+def _check_keys(study: Study) -> None:
+    """Raises: UserError unless every dotted key exists."""
+    of_evaluations = evaluation_keys(study.asked)
+    flat = known_keys(RunConfig)
+
+    def check(keys: Mapping[str, Any], where: str, flat: dict[str, Any]) -> None:
+        for key, value in keys.items():
+            if not key.startswith(PREFIX):
+                assign(flat, key, value, where)
+            elif key not in of_evaluations:
+                raise unknown_name(f"key in {where}", key, of_evaluations)
+
+    check(study.base, "base", flat)
+    for axis, values in study.values.items():
+        for value in values:
+            check(study.sets(axis, value), "axes" if "." in axis else f"axes.{axis}", dict(flat))
+    for name, reference in study.references.items():
+        check(reference.set, f"references.{name}.set", dict(flat))
+
+
+def _check_axes(study: Study) -> None:
+    for key, values in study.values.items():
+        if not values:
+            raise UserError(f"axis {key} has no values")
+        if len({repr(value) for value in values}) < len(values):
+            raise InvalidValue(key, values, "each value of an axis once")
+        if isinstance(study.axes[key], dict) and "." in key:
+            raise InvalidValue("axes", key, "an axis whose values set several keys has a name without dots")
+    _check_keys(study)
+    for number, left_out in enumerate(study.exclude):
+        validate_selection(left_out, study.values, f"exclude.{number}")
+    if next(study.cells(study.values), None) is None:
+        raise UserError("exclude leaves no cell")
+    for scale, at_scale in study.scales.items():
+        validate_selection(at_scale.narrow, study.values, f"scales.{scale}.narrow")
+        if next(study.cells({**study.values, **study.narrowed(scale)}), None) is None:
+            raise UserError(f"scales.{scale}.narrow leaves no cell")

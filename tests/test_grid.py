@@ -11,7 +11,9 @@ from core.data import DatasetInfo
 from core.errors import UserError
 from core.states import RunState, State
 from sweeps import request
-from sweeps.grid import Grid, assign, expand, load_paper, manifest
+from sweeps.grid import Grid, expand, manifest
+from sweeps.keys import assign
+from sweeps.paper import load_paper
 from sweeps.plan import plan
 
 INFO = DatasetInfo(
@@ -59,7 +61,7 @@ def test_at_paper_scale_a_crop_is_shared_by_both_branches():
 
 
 def test_every_cell_has_the_papers_number(pairs: Grid):
-    numbers = {tuple(cell.values.values()): cell.paper for cell in pairs.cells}
+    numbers = {tuple(cell.values.values()): cell.paper["linear.top1"] for cell in pairs.cells}
     fig5 = load_paper()["fig5"]
     assert numbers["crop", "color"] == 56.3
     assert numbers["color", "crop"] == 55.8
@@ -145,7 +147,7 @@ STUDY = {"name": "own", "title": "t", "summary": "s", "axes": {"loss.temperature
         ({"axes": {"loss.temperature": [0.5, "0.5"]}}, "duplicate cells"),
         ({"axes": {"loss.temperature": ["warm"]}}, "loss.temperature=warm: input should be a valid number"),
         ({"base": {"train.epoch": 1}}, "did you mean 'train.epochs'"),
-        ({"metrik": "linear.top1"}, "unknown key 'study own: metrik'"),
+        ({"metrik": "linear.top1"}, "unknown key 'metrik'"),
         ({"metric": "knn.top1"}, "metric=knn.top1"),
         ({"metric": "linear.topp1"}, "metric=linear.topp1"),
         ({"metric": "linear.top5"}, "top-5 needs more than 2 classes"),
