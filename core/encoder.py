@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from core.config import EncoderConfig
+from core.convolution import replace_convolutions
 from core.cost import BLOCKS, is_bottleneck, stage_channels
 
 
@@ -45,10 +46,12 @@ class Encoder(nn.Module):
         self.fc = nn.Identity()
         self.feature_dim: int = channels[3] * outputs
         _initialise(self)
+        replace_convolutions(self)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Pictures to representations h_ND."""
-        x_NCHW = self.maxpool(self.relu(self.bn1(self.conv1(x_NCHW))))
+        # ReLU and the largest of a window commute, values and gradients alike; in this order ReLU has a quarter to do.
+        x_NCHW = self.relu(self.maxpool(self.bn1(self.conv1(x_NCHW))))
         x_NCHW = self.layer4(self.layer3(self.layer2(self.layer1(x_NCHW))))
         return self.fc(self.avgpool(x_NCHW).flatten(1))
 

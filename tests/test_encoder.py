@@ -36,16 +36,30 @@ def test_loads_into_the_torchvision_resnet_of_its_depth(depth):
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_computes_what_torchvision_computes(depth):
-    encoder = _encoder(depth).eval()
+    encoder = _encoder(depth).eval().double()
     _shuffle_batch_norm(encoder)
-    reference = getattr(torchvision.models, f"resnet{depth}")().eval()
+    reference = getattr(torchvision.models, f"resnet{depth}")().eval().double()
     reference.fc = nn.Identity()
     reference.load_state_dict(encoder.state_dict(), strict=True)
-    x_NCHW = torch.rand(2, 3, 64, 64)
+    x_NCHW = torch.rand(2, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         h_ND = encoder(x_NCHW)
-        assert torch.equal(h_ND, reference(x_NCHW))
+        torch.testing.assert_close(h_ND, reference(x_NCHW))
     assert h_ND.shape == (2, encoder.feature_dim)
+
+
+def test_gradients_are_torchvisions():
+    """ReLU after the pooling instead of before, and the products on tiny maps, change no derivative."""
+    encoder = _encoder(18).double()
+    reference = torchvision.models.resnet18().double()
+    reference.fc = nn.Identity()
+    reference.load_state_dict(encoder.state_dict(), strict=True)
+    gradients = []
+    for model in (encoder, reference):
+        x_NCHW = torch.rand(4, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        model(x_NCHW).square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    torch.testing.assert_close(*gradients)
 
 
 def test_cifar_stem_keeps_the_resolution_until_the_second_stage():
