@@ -68,6 +68,9 @@ class DataConfig:
     test_size: Annotated[int, help_text("test pictures used, at most; 0: all", ge=0)] = 0
     fingerprint: Annotated[str, help_text("hash that names the pictures, set by the planner")] = ""
     root: Annotated[str, help_text("folder that holds the pictures (not part of the run id)")] = ""
+    transfer_root: Annotated[
+        str, help_text("folder that holds the data sets of Table 8; empty: below cache_dir (not part of the run id)")
+    ] = ""
     download: Annotated[bool, help_text("let torchvision download a missing data set")] = False
     cache_dir: Annotated[str, help_text("folder of the decoded pictures")] = "outputs/data"
     cache_gb: Annotated[float, help_text("largest decoded cache; above it pictures are streamed", ge=0)] = 8.0

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core import finetune, histograms, knn, linear, loss_gradients, probe
+from core import finetune, histograms, knn, linear, loss_gradients, probe, transfer
 from core.config import RunConfig
 from core.data.pictures import Pictures
 from core.encoder import Encoder, build_encoder
@@ -99,5 +99,6 @@ KINDS: dict[str, Callable[[Evaluator, Any], Measured]] = {
     "probe": probe.evaluate,
     "histograms": histograms.evaluate,
     "loss_gradients": loss_gradients.evaluate,
+    "transfer": transfer.evaluate,
 }
 """The evaluation behind each name of `core.evaluations.EVALUATIONS`."""

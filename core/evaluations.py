@@ -219,6 +219,7 @@ EVALUATIONS: dict[str, type] = {
     "probe": ProbeConfig,
     "histograms": HistogramsConfig,
     "loss_gradients": LossGradientsConfig,
+    "transfer": TransferConfig,
 }
 
 METRICS: dict[str, tuple[str, ...]] = {

@@ -6,8 +6,9 @@ Without torch: planning must not import it.
 from typing import TYPE_CHECKING, Any
 
 from core.config import RunConfig
+from core.data.transfer import require
 from core.errors import InvalidValue
-from core.evaluations import FinetuneConfig, LinearConfig, ProbeConfig
+from core.evaluations import FinetuneConfig, LinearConfig, ProbeConfig, TransferConfig
 
 if TYPE_CHECKING:
     from core.data import DatasetInfo
@@ -21,11 +22,10 @@ def check_evaluation(name: str, config: Any, run: RunConfig, info: "DatasetInfo"
     """
     if isinstance(config, FinetuneConfig):
         check_labels(name, config, info.train_count, len(info.classes))
-    if (
-        isinstance(config, LinearConfig | ProbeConfig)
-        and config.features == "z"
-        and run.train.objective == "supervised"
-    ):
+    if isinstance(config, TransferConfig):
+        require(name, config, run.data)
+    behind_head = isinstance(config, LinearConfig | ProbeConfig) and config.features == "z"
+    if behind_head and run.train.objective == "supervised":
         raise InvalidValue(f"evaluate.{name}.features", "z", "a supervised run has no projection head; allowed: h")
 
 

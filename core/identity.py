@@ -16,7 +16,15 @@ SCHEMA_VERSION = 1
 """Raised when the meaning of a config key or of a run directory's files changes."""
 
 MACHINE_KEYS = frozenset(
-    {"data.root", "data.download", "data.cache_dir", "data.cache_gb", "data.max_bad", "data.workers"}
+    {
+        "data.root",
+        "data.transfer_root",
+        "data.download",
+        "data.cache_dir",
+        "data.cache_gb",
+        "data.max_bad",
+        "data.workers",
+    }
 )
 """Keys that say where and how a run executes, beside everything under `machine.`"""
 

@@ -6,8 +6,6 @@ its optimum, which has no learning rate to get wrong; `sgd`, the paper's.
 Legend: N pictures, D features, C classes.
 """
 
-import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +13,7 @@ import torch.nn.functional as F
 
 from core.config import LinearConfig
 from core.errors import InvalidValue
+from core.logistic import LinearClassifier, fit_logistic
 from core.measures import Measured
 from core.randomness import generator
 from core.schedule import learning_rate
@@ -22,24 +21,6 @@ from core.splits import held_out
 
 if TYPE_CHECKING:
     from core.evaluate import Evaluator
-
-_GRADIENT_TOLERANCE = 1e-5
-_MOST_ITERATIONS = 2000
-
-
-@dataclass(frozen=True)
-class LinearClassifier:
-    """logits = ((features - mean) / std) @ weight + bias."""
-
-    weight_DC: torch.Tensor
-    bias_C: torch.Tensor
-    mean_D: torch.Tensor
-    std_D: torch.Tensor
-
-    def logits(self, features_ND: torch.Tensor) -> torch.Tensor:
-        """logits_NC, in the precision of the classifier."""
-        x_ND = (features_ND.to(self.weight_DC) - self.mean_D) / self.std_D
-        return x_ND @ self.weight_DC + self.bias_C
 
 
 def evaluate(subject: "Evaluator", config: LinearConfig) -> Measured:
@@ -76,7 +57,7 @@ def fit_linear(
     `seed` decides the order of pictures (sgd).
     """
     if config.protocol == "lbfgs":
-        return _fit_lbfgs(train_features_ND, train_labels_N, classes, config)
+        return next(fit_logistic(train_features_ND, train_labels_N, classes, [config.l2]))
     return _fit_sgd(train_features_ND, train_labels_N, classes, config, seed)
 
 
@@ -86,58 +67,6 @@ def topk_accuracy(scores_NC: torch.Tensor, labels_N: torch.Tensor) -> dict[str, 
     ranked = scores_NC.topk(max(metrics.values()), dim=1).indices
     hits = ranked == labels_N[:, None]
     return {name: 100 * hits[:, :k].sum().item() / len(hits) for name, k in metrics.items()}
-
-
-def _fit_lbfgs(
-    features_ND: torch.Tensor, labels_N: torch.Tensor, classes: int, config: LinearConfig
-) -> LinearClassifier:
-    """Minimises mean cross-entropy + l2/2 * |W|^2 on standardised features, in float64; bias not penalised.
-
-    Features of a ReLU network are strongly correlated, which costs L-BFGS many iterations. So the search runs
-    in coordinates V with W = P V, where P is the inverse square root of the initial curvature: same
-    objective, same optimum. Converged when no component of the gradient by V and bias exceeds 1e-5; the
-    objective is then within about 1e-8 of its minimum. Warns where that is not reached in 2,000 iterations
-    (separable classes with l2=0 have no optimum).
-    """
-    x_ND = features_ND.double()
-    mean_D = x_ND.mean(0)
-    std_D = x_ND.std(0, correction=0)
-    std_D = torch.where(std_D > 0, std_D, 1.0)  # a dead unit stays 0 and gets no weight
-    x_ND = (x_ND - mean_D) / std_D
-    p_DD = _preconditioner(x_ND, classes, config.l2)
-    xp_ND = x_ND @ p_DD
-    v_DC = x_ND.new_zeros(x_ND.shape[1], classes, requires_grad=True)
-    bias_C = x_ND.new_zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [v_DC, bias_C],
-        max_iter=_MOST_ITERATIONS,
-        max_eval=2 * _MOST_ITERATIONS,
-        history_size=20,
-        tolerance_grad=_GRADIENT_TOLERANCE,
-        tolerance_change=0,
-        line_search_fn="strong_wolfe",
-    )
-
-    def objective() -> torch.Tensor:
-        optimizer.zero_grad()
-        penalty = config.l2 / 2 * (p_DD @ v_DC).square().sum()
-        loss = F.cross_entropy(xp_ND @ v_DC + bias_C, labels_N) + penalty
-        loss.backward()
-        return loss
-
-    optimizer.step(objective)
-    objective()
-    gradient = max(p.grad.abs().max().item() for p in (v_DC, bias_C) if p.grad is not None)
-    if not gradient <= _GRADIENT_TOLERANCE:
-        warnings.warn(f"linear evaluation did not converge: largest gradient {gradient:.1e}", stacklevel=2)
-    return LinearClassifier((p_DD @ v_DC).detach(), bias_C.detach(), mean_D, std_D)
-
-
-def _preconditioner(x_ND: torch.Tensor, classes: int, l2: float) -> torch.Tensor:
-    """(covariance / C + l2)^(-1/2), up to a rotation: the curvature where all classes are equally likely."""
-    variance_D, basis_DD = torch.linalg.eigh(x_ND.T @ x_ND / len(x_ND))
-    curvature_D = variance_D / classes + l2
-    return basis_DD / curvature_D.clamp(min=1e-10 * curvature_D.max()).sqrt()
 
 
 def _fit_sgd(

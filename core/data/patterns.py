@@ -29,7 +29,7 @@ def ramp(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 
 
 def stripes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return ramp(0.25 - np.abs(_centred(v)), EDGE)
+    return ramp(0.25 - np.abs(centred(v)), EDGE)
 
 
 def bars(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -41,19 +41,19 @@ def diagonals(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def dots(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return ramp(0.3 - _radius(_centred(u), _centred(v)), EDGE)
+    return ramp(0.3 - radius(centred(u), centred(v)), EDGE)
 
 
 def holes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return ramp(_radius(_centred(u), _centred(v)) - 0.36, EDGE)
+    return ramp(radius(centred(u), centred(v)) - 0.36, EDGE)
 
 
 def net(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return ramp(np.maximum(np.abs(_centred(u)), np.abs(_centred(v))) - 0.36, EDGE)
+    return ramp(np.maximum(np.abs(centred(u)), np.abs(centred(v))) - 0.36, EDGE)
 
 
 def lattice(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    rising, falling = _centred((u - v) * 0.7071), _centred((u + v) * 0.7071)
+    rising, falling = centred((u - v) * 0.7071), centred((u + v) * 0.7071)
     return ramp(0.2 - 1.3 * np.minimum(np.abs(rising), np.abs(falling)), EDGE)
 
 
@@ -62,7 +62,7 @@ def steps(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def checks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return ramp(4 * _centred(u) * _centred(v), 2 * EDGE)
+    return ramp(4 * centred(u) * centred(v), 2 * EDGE)
 
 
 def clouds(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def diamond(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return 1 - _radius(x, y)
+    return 1 - radius(x, y)
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -90,12 +90,12 @@ def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    radius = _radius(x, y)
-    return np.minimum(1 - radius, radius - 0.2)
+    away = radius(x, y)
+    return np.minimum(1 - away, away - 0.2)
 
 
 def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.minimum(1 - _radius(x, y), 0.45 - np.minimum(np.abs(x), np.abs(y)))
+    return np.minimum(1 - radius(x, y), 0.45 - np.minimum(np.abs(x), np.abs(y)))
 
 
 def tent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -126,10 +126,11 @@ CLASSES: dict[str, tuple[Pattern, Pattern]] = {
 """Name: (texture, outline)."""
 
 
-def _centred(u: np.ndarray) -> np.ndarray:
+def centred(u: np.ndarray) -> np.ndarray:
     """The place within its period, -0.5 to 0.5."""
     return u - np.floor(u) - 0.5
 
 
-def _radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The distance from the middle."""
     return np.sqrt(x * x + y * y)

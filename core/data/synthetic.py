@@ -7,11 +7,11 @@ without sums over arrays, so they are the same on every machine. docs/data.md te
 Legend: N pictures, H height, W width, C=3 channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from core.data.patterns import CLASSES, ramp, sine
+from core.data.patterns import CLASSES, Pattern, ramp, sine
 from core.data.source import SplitName
 
 SYNTHETIC_VERSION = 1
@@ -60,23 +60,27 @@ class Synthetic:
 
 def draw(split: SplitName, block: int, size: int) -> np.ndarray:
     """Pictures block*BLOCK and on, uint8 (BLOCK, size, size, 3)."""
-    random = _Random(SYNTHETIC_VERSION, split, block)
+    return draw_block(list(CLASSES.values()), Random(SYNTHETIC_VERSION, split == "test", block), size)
+
+
+def draw_block(classes: Sequence[tuple[Pattern, Pattern]], random: "Random", size: int) -> np.ndarray:
+    """uint8 (BLOCK, size, size, 3): pictures of the classes (texture, outline) in turn."""
     zoom = -(-RENDER_SIZE // size)
     parameters = _parameters(random)
-    labels = np.arange(BLOCK) % len(CLASSES)
+    labels = np.arange(BLOCK) % len(classes)
     pixels = np.empty((BLOCK, size, size, 3), np.uint8)
-    for label, (texture, outline) in enumerate(CLASSES.values()):
+    for label, (texture, outline) in enumerate(classes):
         rows = np.flatnonzero(labels == label)
         own = {name: values[rows] for name, values in parameters.items()}
         pixels[rows] = _average(_render(texture, outline, own, size * zoom), zoom)
     return pixels
 
 
-class _Random:
-    """Uniform numbers from a bit stream that numpy promises never to change."""
+class Random:
+    """Uniform numbers from a bit stream that numpy promises never to change; `key` names the stream."""
 
-    def __init__(self, version: int, split: SplitName, block: int):
-        self._bits = np.random.PCG64(np.random.SeedSequence([version, split == "test", block]))
+    def __init__(self, *key: int):
+        self._bits = np.random.PCG64(np.random.SeedSequence(key))
 
     def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
         """float32 (BLOCK, *shape)."""
@@ -85,7 +89,7 @@ class _Random:
         return (unit * (high - low) + low).reshape(BLOCK, *shape)
 
 
-def _parameters(random: _Random) -> dict[str, np.ndarray]:
+def _parameters(random: Random) -> dict[str, np.ndarray]:
     """What varies within a class, each (BLOCK, ...). Lengths are shares of the picture's side."""
     uniform = random.uniform
     radius = uniform(0.35, 0.9)
