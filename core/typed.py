@@ -5,6 +5,7 @@ Invariant: whatever is wrong with a value becomes one line that names key, value
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -55,7 +56,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """A typed config as nested plain values, as written to config.yaml."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+    return _adapter(type(config)).dump_python(config, mode="json")
 
 
 def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
@@ -83,11 +84,9 @@ def known_keys(kind: type) -> dict[str, Any]:
     return dict(flatten(as_dict(kind())))
 
 
-_adapters: dict[type, TypeAdapter] = {}
-
-
+@cache
 def _adapter(kind: type) -> TypeAdapter:
-    return _adapters.setdefault(kind, TypeAdapter(kind))
+    return TypeAdapter(kind)
 
 
 def _explain(kind: type, error: ValidationError, prefix: str) -> UserError:
