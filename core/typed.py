@@ -5,7 +5,6 @@ Invariant: whatever is wrong with a value becomes one line that names key, value
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
-from functools import cache
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -84,9 +83,13 @@ def known_keys(kind: type) -> dict[str, Any]:
     return dict(flatten(as_dict(kind())))
 
 
-@cache
+_adapters: dict[type, TypeAdapter] = {}
+
+
 def _adapter(kind: type) -> TypeAdapter:
-    return TypeAdapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def _explain(kind: type, error: ValidationError, prefix: str) -> UserError:
