@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.augment.draws import Parameters, indices, per_picture, uniform
-from core.augment.geometry import separable
 from core.config import AugmentConfig
 
 
@@ -36,19 +35,26 @@ class Blur:
         sigma_N1 = parameters["sigma_N"][blur_N, None].clamp(min=1e-3)
         offset_K = torch.arange(-self.radius, self.radius + 1)
         weights_NK = torch.softmax(-0.5 * (offset_K / sigma_N1) ** 2, 1).float().to(x_NCHW.device)
-        matrix_NSS = band_matrices(weights_NK, x_NCHW.shape[-1])
-        return x_NCHW.index_copy_(0, index, separable(x_NCHW.index_select(0, index), matrix_NSS, matrix_NSS))
+        part_NCHW = x_NCHW.index_select(0, index)
+        blurred_NCHW = per_picture_filter(part_NCHW, weights_NK[:, None], weights_NK[:, :, None])
+        return x_NCHW.index_copy_(0, index, blurred_NCHW.clamp_(0, 1))
 
 
-def band_matrices(weights_NK: Tensor, size: int) -> Tensor:
-    """The matrices (N, size, size) that apply a filter of odd length K along an axis, borders reflected."""
-    count, taps = weights_NK.shape
-    device = weights_NK.device
-    at_SK = torch.arange(size, device=device)[:, None] + torch.arange(taps, device=device) - taps // 2
-    at_SK = at_SK.abs()
-    at_SK = torch.minimum(at_SK, 2 * (size - 1) - at_SK)
-    matrix_NSS = torch.zeros(count, size, size, device=device)
-    return matrix_NSS.scatter_add_(2, at_SK.expand(count, -1, -1), weights_NK[:, None].expand(-1, size, -1))
+def per_picture_filter(x_NCHW: Tensor, *kernels_NKL: Tensor) -> Tensor:
+    """Each picture filtered by kernels of its own, one after the other, each of odd sides; borders reflected.
+
+    As one convolution in which every channel of every picture is a group of its own.
+    """
+    count, channels, height, width = x_NCHW.shape
+    if count == 0:
+        return x_NCHW
+    rows, columns = (sum(kernel.shape[axis] // 2 for kernel in kernels_NKL) for axis in (1, 2))
+    padded = F.pad(x_NCHW, (columns, columns, rows, rows), mode="reflect")
+    y_1MHW = padded.reshape(1, count * channels, *padded.shape[2:])
+    for kernel_NKL in kernels_NKL:
+        kernel_M1KL = kernel_NKL.repeat_interleave(channels, 0)[:, None]
+        y_1MHW = F.conv2d(y_1MHW, kernel_M1KL, groups=count * channels)
+    return y_1MHW.view(count, channels, height, width)
 
 
 class MotionBlur:
@@ -87,17 +93,8 @@ class MotionBlur:
         blur_N = parameters["blur_N"]
         index = indices(blur_N, x_NCHW)
         kernels_NKK = self.kernels(parameters["length_N"][blur_N], parameters["angle_N"][blur_N]).to(x_NCHW.device)
-        count, channels, height, width = len(index), *x_NCHW.shape[1:]
-        if count == 0:
-            return x_NCHW
-        padded = F.pad(x_NCHW.index_select(0, index), (self.radius,) * 4, mode="reflect")
-        # Every channel of every picture is a group of its own, because each picture has its own weights.
-        blurred = F.conv2d(
-            padded.reshape(1, count * channels, *padded.shape[2:]),
-            kernels_NKK.repeat_interleave(channels, 0)[:, None],
-            groups=count * channels,
-        )
-        return x_NCHW.index_copy_(0, index, blurred.view(count, channels, height, width).clamp_(0, 1))
+        blurred_NCHW = per_picture_filter(x_NCHW.index_select(0, index), kernels_NKK)
+        return x_NCHW.index_copy_(0, index, blurred_NCHW.clamp_(0, 1))
 
 
 class Sobel:

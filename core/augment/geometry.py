@@ -6,6 +6,7 @@ Legend: N pictures, C channels, H and W side of the input, S side of the output,
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.augment.draws import Parameters, indices, uniform
@@ -54,45 +55,51 @@ class Crop:
         return torch.where(found_N[:, None], torch.stack([top_N, left_N, h_N, w_N], 1), centre_4)
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        height, width = x_NCHW.shape[2:]
-        top_N, left_N, h_N, w_N = self.boxes(parameters, height, width).to(x_NCHW.device).unbind(1)
-        flip_N = parameters["flip_N"].to(x_NCHW.device)
-        rows_NSH = resize_weights(top_N, h_N, height, self.image_size)
-        columns_NSW = resize_weights(left_N, w_N, width, self.image_size, flip_N)
-        if x_NCHW.dtype == torch.uint8:
-            x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
-            rows_NSH /= 255
-        return separable(x_NCHW, rows_NSH, columns_NSW)
+        boxes_N4 = self.boxes(parameters, *x_NCHW.shape[2:])
+        stored = x_NCHW.dtype == torch.uint8
+        x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
+        shrinking_N = (boxes_N4[:, 2:] > self.image_size).any(1)
+        if not shrinking_N.any():
+            y_NCHW = enlarge(x_NCHW, boxes_N4, parameters["flip_N"], self.image_size)
+        else:
+            y_NCHW = x_NCHW.new_empty(*x_NCHW.shape[:2], self.image_size, self.image_size)
+            index = indices(~shrinking_N, x_NCHW)
+            rest = (x_NCHW.index_select(0, index), boxes_N4[~shrinking_N], parameters["flip_N"][~shrinking_N])
+            y_NCHW.index_copy_(0, index, enlarge(*rest, self.image_size))
+            for number in shrinking_N.nonzero()[:, 0].tolist():
+                y_NCHW[number] = shrink(x_NCHW[number], boxes_N4[number], self.image_size)
+                if parameters["flip_N"][number]:
+                    y_NCHW[number] = y_NCHW[number].flip(2)
+        return (y_NCHW.mul_(1 / 255) if stored else y_NCHW).clamp_(0, 1)
 
 
-def resize_weights(start_N: Tensor, length_N: Tensor, size: int, out_size: int, flip_N: Tensor | None = None) -> Tensor:
-    """Weights (N, out_size, size) that resize start:start+length of an axis bilinearly with antialias.
+def enlarge(x_NCHW: Tensor, boxes_N4: Tensor, flip_N: Tensor, size: int) -> Tensor:
+    """Crops (top, left, height, width), none longer than `size`, resized bilinearly, and mirrored where `flip_N` says.
 
-    Pillow's triangle, as wide as an output pixel where the picture shrinks, cut off at the crop's edge.
+    All pictures at once, each output pixel between its four neighbours, those beyond the crop's edge being the edge.
+    Antialias changes nothing here, as no crop shrinks.
     """
-    device = start_N.device
-    scale_N1 = length_N[:, None].float() / out_size
-    centre_NS = (torch.arange(out_size, device=device) + 0.5) * scale_N1
-    if flip_N is not None:
-        centre_NS = torch.where(flip_N[:, None], centre_NS.flip(1), centre_NS)
-    at_NK = torch.arange(size, device=device) - start_N[:, None] + 0.5
-    inside_NK = ((at_NK > 0) & (at_NK < length_N[:, None])).float()
-    weights_NSK = at_NK[:, None, :] - centre_NS[:, :, None]
-    weights_NSK.abs_().mul_(-1 / scale_N1[:, :, None].clamp(min=1)).add_(1).clamp_(min=0)
-    weights_NSK.mul_(inside_NK[:, None, :])
-    return weights_NSK.div_(weights_NSK.sum(2, keepdim=True))
+    top_N, left_N, h_N, w_N = boxes_N4.to(x_NCHW.device).unbind(1)
+    grid_NSS2 = x_NCHW.new_empty(len(x_NCHW), size, size, 2)
+    across_NS = _places(left_N, w_N, size, x_NCHW.shape[3])
+    across_NS = torch.where(flip_N.to(x_NCHW.device)[:, None], across_NS.flip(1), across_NS)
+    grid_NSS2[..., 0] = across_NS[:, None]
+    grid_NSS2[..., 1] = _places(top_N, h_N, size, x_NCHW.shape[2])[:, :, None]
+    return F.grid_sample(x_NCHW, grid_NSS2, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def separable(x_NCHW: Tensor, rows_NSH: Tensor, columns_NSW: Tensor) -> Tensor:
-    """Every picture filtered or resampled by its own matrix per axis: rows @ picture @ columns^T, in 0..1.
+def _places(start_N: Tensor, length_N: Tensor, out_size: int, size: int) -> Tensor:
+    """Where on an axis of `size` pixels, from -1 to 1, the pixels lie that start:start+length is resized to."""
+    length_N1 = length_N[:, None].float()
+    at_NS = (torch.arange(out_size, device=start_N.device) + 0.5) * (length_N1 / out_size)
+    return at_NS.clamp_(min=0.5).minimum(length_N1 - 0.5).add_(start_N[:, None]).mul_(2 / size).sub_(1)
 
-    As batched matrix products because these run near the peak of the machine, which interpolation by
-    index does not.
-    """
-    count, channels, height, width = x_NCHW.shape
-    y_NLS = torch.bmm(x_NCHW.reshape(count, channels * height, width), columns_NSW.mT)
-    planes = y_NLS.view(count, channels, height, columns_NSW.shape[1]).unbind(1)
-    return torch.stack([torch.bmm(rows_NSH, plane) for plane in planes], 1).clamp_(0, 1)
+
+def shrink(x_CHW: Tensor, box_4: Tensor, size: int) -> Tensor:
+    """One crop resized with antialias: as many neighbours as the crop is smaller afterwards."""
+    top, left, height, width = box_4.tolist()
+    part = x_CHW[None, :, top : top + height, left : left + width]
+    return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
 class Rotate:
