@@ -5,7 +5,7 @@ Without torch: planning must not import it.
 
 from typing import TYPE_CHECKING, Any
 
-from core.config import RunConfig
+from core.config import DataConfig, RunConfig
 from core.data.transfer import require
 from core.errors import InvalidValue
 from core.evaluations import FinetuneConfig, LinearConfig, ProbeConfig, TransferConfig
@@ -22,11 +22,15 @@ def check_evaluation(name: str, config: Any, run: RunConfig, info: "DatasetInfo"
     """
     if isinstance(config, FinetuneConfig):
         check_labels(name, config, info.train_count, len(info.classes))
-    if isinstance(config, TransferConfig):
-        require(name, config, run.data)
     behind_head = isinstance(config, LinearConfig | ProbeConfig) and config.features == "z"
     if behind_head and run.train.objective == "supervised":
         raise InvalidValue(f"evaluate.{name}.features", "z", "a supervised run has no projection head; allowed: h")
+
+
+def check_data(name: str, config: Any, data: DataConfig) -> None:
+    """Refuse an evaluation whose own data set is not on this machine, if it has one. Raises: UserError."""
+    if isinstance(config, TransferConfig):
+        require(name, config, data)
 
 
 def check_labels(name: str, config: FinetuneConfig, pictures: int, classes: int) -> None:

@@ -24,6 +24,12 @@ from reports.manifest import MANIFEST_FILE
 
 TIMEOUT_SECONDS = 300
 
+_COMPARED = (
+    "## Two cells compared\n\nThe two best, paired by seed. Put in other lines of the table above.",
+    "best, second = report.best(2)\nshow.difference(report, best, second)",
+)
+"""Left out where a study has one cell."""
+
 _CELLS = [
     """\
 from pathlib import Path
@@ -48,10 +54,9 @@ show.heading(report)""",
     "show.curves(report)",
     "## Cells\n\nEvery number with its interval, the paper's, the state of its runs and their ids.",
     "show.cells(report)",
-    "## Two cells compared\n\nThe two best, paired by seed. Put in other lines of the table above.",
-    "best, second = report.best(2)\nshow.difference(report, best, second)",
+    *_COMPARED,
     "## One run, closer\n\nA run of the best cell. Put in any run id of the table above.",
-    "show.run(report, report.runs_of(best)[0])",
+    "(best,) = report.best(1)\nshow.run(report, report.runs_of(best)[0])",
     "## Where it ran, and with what",
     "show.environments(report)",
     "## The numbers, to work with\n\nThe first lines of table.csv.",
@@ -62,7 +67,8 @@ show.heading(report)""",
 def source(manifest: dict[str, Any]) -> nbformat.NotebookNode:
     """The notebook without outputs. `manifest`: the plain values of study.json."""
     cells = []
-    for number, text in enumerate(_CELLS):
+    several = len(manifest["cells"]) > 1
+    for number, text in enumerate(text for text in _CELLS if several or text not in _COMPARED):
         make = new_markdown_cell if text.startswith("#") else new_code_cell
         cells.append(make(text, id=f"cell-{number}"))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -217,7 +217,8 @@ def run(report: Report, run_id: str) -> HTML:
         ["seed", str(line["seed"])],
         ["state", line["state"]],
     ]
-    rows += [[name, f"{value:.4g}"] for name, value in line["metrics"].items()]
+    # An untrained run has no loss.
+    rows += [[name, f"{value:.4g}"] for name, value in line["metrics"].items() if value is not None]
     rows.append(["find in MLflow", tracking.search_text(run_id)])
     blocks = [_table(["", ""], rows).data]
     if directory.config_file.exists():

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from core import data
-from core.config import EVALUATIONS, RunConfig, known_keys
+from core.config import EVALUATIONS, RunConfig, evaluation_config, known_keys
 from core.errors import InvalidValue, UserError
+from core.feasible import check_data
 from core.rundir import RunDirectory, write_json
 from sweeps import cluster, costs, status, submit, sweep
 from sweeps.grid import Grid, data_config, expand, manifest
@@ -52,6 +53,9 @@ def perform(requests: list[Request]) -> int:
     for request in requests:
         check_output(request)
     grids = [expand(request, data.inspect(data_config(request))) for request in requests]
+    for grid in grids:
+        if grid.request.settings.action == "run":
+            check_data_of_evaluations(grid)
     codes = [0]
     for grid in grids:
         codes.append(_perform(grid, console))
@@ -67,6 +71,15 @@ def check_output(request: Request) -> None:
         raise UserError(f"output_dir={output}: must be a folder")
     if request.settings.action in ("run", "report", "track"):
         costs.check_writable(output)
+
+
+def check_data_of_evaluations(grid: Grid) -> None:
+    """Raises: UserError if an evaluation that is still to be made needs a data set that is not on this machine."""
+    for run in grid.runs().values():
+        directory = RunDirectory(grid.request.runs, run.id)
+        for name, tree in run.evaluations.items():
+            if not directory.evaluation_file(run.evaluation_ids[name]).exists():
+                check_data(name, evaluation_config(tree)[1], run.config.data)
 
 
 def _perform(grid: Grid, console: Console) -> int:

@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from core.config import DataConfig, RunConfig
-from core.data import DatasetInfo
+from core.config import DataConfig
 from core.data.transfer import FACTS, load, require
 from core.errors import UserError
 from core.evaluations import TransferConfig
-from core.feasible import check_evaluation
+from core.feasible import check_data
 
 
 def _picture(file: Path, value: int) -> None:
@@ -164,17 +163,16 @@ def test_folders_of_class_folders(name, source, folder, tmp_path: Path):
 
 @pytest.mark.parametrize("name", FACTS)
 def test_a_set_that_is_not_there_says_how_to_get_it_and_where_it_was_looked_for(name, tmp_path: Path):
-    run = RunConfig(data=_data(tmp_path))
-    info = DatasetInfo(10, 10, ("a", "b"), "", 0, True, False, ())
+    data = _data(tmp_path)
     with pytest.raises(UserError) as caught:
-        check_evaluation("transfer_x", TransferConfig(dataset=name), run, info)
+        check_data("transfer_x", TransferConfig(dataset=name), data)
     line = str(caught.value)
     assert line.startswith(f"evaluate.transfer_x.dataset={name}: ")
     assert str(tmp_path) in line
     assert FACTS[name].folder in line
     assert "get it" in line or "data.download=true" in line or "StanfordCars" in line
     assert "\n" not in line
-    check_evaluation("transfer_x", TransferConfig(dataset=name, source="procedural"), run, info)
+    check_data("transfer_x", TransferConfig(dataset=name, source="procedural"), data)
 
 
 def test_download_is_enough_only_where_torchvision_downloads(tmp_path: Path):
