@@ -1,5 +1,6 @@
 """The state of a run, derived from its directory and never stored."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +41,16 @@ def observe(runs: Path, run: str, evaluation_ids: Mapping[str, str]) -> RunState
     if trained and all(directory.evaluation_file(identity).exists() for identity in evaluation_ids.values()):
         return RunState(State.DONE)
     return observe_unfinished(directory, trained)
+
+
+def observe_all(runs: Path, evaluation_ids: Mapping[str, Mapping[str, str]]) -> dict[str, RunState]:
+    """The states of many runs, by id; one without a directory costs no look-up of its own.
+
+    evaluation_ids: for every run. Raises: UserError as `observe`.
+    """
+    there = set(os.listdir(runs)) if runs.exists() else set()
+    pending = RunState(State.PENDING)
+    return {run: observe(runs, run, ids) if run in there else pending for run, ids in evaluation_ids.items()}
 
 
 def observe_unfinished(directory: RunDirectory, trained: bool) -> RunState:

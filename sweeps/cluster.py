@@ -13,7 +13,7 @@ from rich.console import Console
 
 from core.errors import Cause
 from core.rundir import RunDirectory
-from core.states import RunState, State, observe
+from core.states import RunState, State, observe_all
 from sweeps import slurm
 from sweeps.grid import Grid
 from sweeps.slurm import CAUSES, SlurmUnavailable, Task
@@ -40,13 +40,15 @@ def look(grid: Grid) -> View:
     """
     submissions = open_submissions(grid.request.output)
     tasks = _tasks_of_runs(submissions, slurm.queue(_job_names(submissions)))
-    states = {}
-    for run in grid.runs().values():
-        state = observe(grid.request.runs, run.id, run.evaluation_ids)
-        if run.id in tasks and _may_start(state, grid.request.runs, run.id, tasks[run.id][0]):
-            state = replace(state, state=State.QUEUED)
-        states[run.id] = state
+    states = _observe(grid)
+    for run, state in states.items():
+        if run in tasks and _may_start(state, grid.request.runs, run, tasks[run][0]):
+            states[run] = replace(state, state=State.QUEUED)
     return View(states, {run: task for run, (_, task) in tasks.items() if run in states})
+
+
+def _observe(grid: Grid) -> dict[str, RunState]:
+    return observe_all(grid.request.runs, {run.id: run.evaluation_ids for run in grid.runs().values()})
 
 
 def look_anyway(grid: Grid) -> View:
@@ -54,9 +56,7 @@ def look_anyway(grid: Grid) -> View:
     try:
         return look(grid)
     except SlurmUnavailable as error:
-        runs = grid.request.runs
-        states = {run.id: observe(runs, run.id, run.evaluation_ids) for run in grid.runs().values()}
-        return View(states, {}, (str(error),))
+        return View(_observe(grid), {}, (str(error),))
 
 
 def look_closely(grid: Grid) -> View:

@@ -3,10 +3,10 @@
 It takes the runs of its list one after another, in a worker process that it replaces when it dies, as a local
 sweep does; what other jobs hold or have done it passes over. Told by a signal that it must end, it saves its
 run. SIGUSR2 announces the time limit or a preemption: the job ends with code 75, upon which its batch script has
-it queued again. SIGTERM alone may be a scancel, which must not bring the job back; of a preempted
-job SLURM itself takes care.
+it queued again. SIGTERM may be a preemption as well: SLURM queues a job again that it has to kill, but not one that
+ends by itself within its grace time. Or it is a scancel, which must not bring the job back: SLURM is asked which.
 
-Exit codes: 0 nothing is left to do here, 1 a run failed or was stopped by SIGTERM, 75 saved after SIGUSR2.
+Exit codes: 0 nothing is left to do here, 1 a run failed or a scancel stopped it, 75 saved and to be queued again.
 """
 
 import os
@@ -29,6 +29,7 @@ from core.rundir import RunDirectory
 from core.states import State, observe
 from reports.manifest import MANIFEST_FILE
 from sweeps.local import LocalLauncher, Work
+from sweeps.slurm import is_preempted
 from sweeps.submission import REQUEUE_CODE, Submission, read
 
 REFRESH_SECONDS = 0.2
@@ -59,14 +60,17 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
-        self.code = 1
+        self._is_warned = False
         signal.signal(signal.SIGTERM, self._take)
         signal.signal(signal.SIGUSR2, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGUSR2:
-            self.code = REQUEUE_CODE
+        self._is_warned |= number == signal.SIGUSR2
         self.event.set()
+
+    @property
+    def code(self) -> int:
+        return REQUEUE_CODE if self._is_warned or is_preempted(os.environ["SLURM_JOB_ID"]) else 1
 
 
 class Job:
@@ -94,6 +98,7 @@ class Job:
             gpus=[],  # the worker gets all that SLURM gives to the job
             retries=self.submission.retries,
             report=self.ended,
+            create=self.create,
             pass_over=self.pass_over,
             grace_seconds=GRACE_SECONDS,
         )
@@ -118,6 +123,11 @@ class Job:
             if attempts.stat().st_mtime > self.submission.time:
                 return Outcome("failed", state.cause, state.message)
         return None
+
+    def create(self, work: Work) -> None:
+        """Make the run's directory if it is not there. Raises: OSError."""
+        if not RunDirectory(self.runs, work.id).config_file.exists():
+            RunDirectory.create(self.runs, self.submission.config(work.id))
 
     def ended(self, run: str, outcome: Outcome) -> None:
         print(run, outcome.outcome, outcome.cause, outcome.message, flush=True)

@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 
 _typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 
+SIGNAL_SLACK = 60
+"""Seconds by which SLURM may send a signal too early: a job that gets it at its start would never come to work."""
+
 
 def _help(text: str, **limits: Any) -> Any:
     return Field(description=text, **limits)
@@ -73,6 +76,10 @@ class SlurmSettings:
     def _check(self) -> "SlurmSettings":
         if self.tasks % self.nodes:
             raise _invalid("launcher.tasks", self.tasks, f"a multiple of launcher.nodes ({self.nodes})")
+        limit = minutes(self.time)
+        if limit is not None and limit * 60 < self.signal_seconds + SIGNAL_SLACK:
+            allowed = f"at most {SIGNAL_SLACK} s less than the time limit (launcher.time={self.time})"
+            raise _invalid("launcher.signal_seconds", self.signal_seconds, allowed)
         if self.jobs and self.runs_per_job > 1:
             raise _invalid("launcher.runs_per_job", self.runs_per_job, "1 where launcher.jobs is set")
         return self

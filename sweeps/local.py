@@ -43,7 +43,7 @@ class Work:
     """Name to full config, as a PlannedRun has it."""
     evaluation_ids: Mapping[str, str]
     config: RunConfig | None = None
-    """None where the run directory is there already."""
+    """What its directory is made from, unless the launcher is told how else to make it."""
 
 
 class LocalLauncher:
@@ -60,10 +60,14 @@ class LocalLauncher:
         retries: int,
         report: Report,
         processes_per_run: int = 1,
+        create: Callable[[Work], object] | None = None,
         pass_over: Callable[[Work], Outcome | None] = lambda work: None,
         grace_seconds: float = GRACE_SECONDS,
     ):
-        """`pass_over` says of a run whether it is to be left alone, and as what it then counts."""
+        """
+        create: makes a run's directory if it is not there.
+        pass_over: says of a run whether it is to be left alone, and as what it then counts.
+        """
         self._runs = runs
         self._machine = {**machine, "machine.threads": machine["machine.threads"] or threads}
         self._threads = threads
@@ -71,6 +75,7 @@ class LocalLauncher:
         self._retries = retries
         self._report = report
         self._processes_per_run = processes_per_run
+        self._create = create or self._create_from_config
         self._pass_over = pass_over
         self._grace_seconds = grace_seconds
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
@@ -155,8 +160,7 @@ class LocalLauncher:
 
     def _ask(self, number: int, run: Work) -> Outcome:
         """Have the worker execute the run. A worker that dies makes the outcome a failure."""
-        if run.config is not None:
-            RunDirectory.create(self._runs, run.config)
+        self._create(run)
         process = self._processes.get(number)
         if process is None or process.poll() is not None:
             process = self._processes[number] = self._spawn(number)
@@ -178,6 +182,10 @@ class LocalLauncher:
             fields = json.loads(answer)
             return Outcome(fields["outcome"], fields["cause"], fields["message"])
         return self._buried(process, run)
+
+    def _create_from_config(self, run: Work) -> None:
+        if run.config is not None:
+            RunDirectory.create(self._runs, run.config)
 
     def _buried(self, process: subprocess.Popen[str], run: Work) -> Outcome:
         """What became of a worker that ended without an answer; recorded in its run's directory."""

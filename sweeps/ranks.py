@@ -16,10 +16,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from core.attempts import Outcome
 from core.distributed import Group
+from core.errors import cause_of
 from core.execute import execute, follow
 from core.lease import slurm_job
 from core.rundir import RunDirectory, read_json, write_json
+from sweeps.local import HELD_SECONDS, Work
 from sweeps.worker import output_to
 
 if TYPE_CHECKING:
@@ -64,14 +67,26 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
     for work in job.work:
         outcome = job.pass_over(work)
         if outcome is None:
-            directory = RunDirectory(job.runs, work.id)
-            with output_to(directory.log_file):
-                outcome = execute(directory, work.evaluations, job.machine, stop.event.is_set, group)
+            outcome = _execute(job, work, stop, group)
         job.ended(work.id, outcome)
         if stop.event.is_set():
             break
     group.announce(None)
     return stop.code if stop.event.is_set() else job.code
+
+
+def _execute(job: "Job", work: Work, stop: "Stop", group: Group) -> Outcome:
+    """One attempt; waits while an earlier attempt of this very job still holds the run."""
+    directory = RunDirectory(job.runs, work.id)
+    try:
+        job.create(work)
+        with output_to(directory.log_file):
+            while True:
+                outcome = execute(directory, work.evaluations, job.machine, stop.event.is_set, group)
+                if outcome.outcome != "held" or job.pass_over(work) is not None or stop.event.wait(HELD_SECONDS):
+                    return outcome
+    except OSError as error:
+        return Outcome("failed", cause_of(error), str(error))
 
 
 def _wait_for(look: Callable[[], Any]) -> Any:

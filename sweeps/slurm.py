@@ -136,6 +136,15 @@ def cancel(jobs: Sequence[str]) -> None:
         _ask("scancel", *jobs)
 
 
+def is_preempted(job: str) -> bool:
+    """Whether a job was told to make room and has not ended yet; False where SLURM does not answer."""
+    try:
+        facts = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "show", "job", "--oneliner", job)))
+    except SlurmUnavailable:
+        return False
+    return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") not in ("None", "N/A")
+
+
 def _minutes_since(moment: float) -> int:
     """Whole minutes from then to now, with some to spare for clocks that differ."""
     return int((time.time() - moment) / 60) + 10

@@ -48,10 +48,20 @@ def _page(grid: Grid, view: View) -> RenderableType:
     ]
     if tally.best:
         lines.append(Text(f"best so far: {tally.best[1]} {tally.best[0]:.1f}"))
+    lines += _queued(view)
     lines += _running(grid, view, tally)
     lines += [Text(line) for line in _failures(grid, view, tally)]
     lines += [Text(line) for line in _first(view.notes, "more disagreements")]
     return Group(*lines)
+
+
+def _queued(view: View) -> list[RenderableType]:
+    """Why runs wait, in SLURM's words."""
+    tasks = [view.tasks[run] for run, state in view.states.items() if state.state == State.QUEUED and run in view.tasks]
+    reasons = Counter((task.note or task.state) if task.waits else "in a job that runs" for task in tasks)
+    if not reasons:
+        return []
+    return [Text("queued: " + ", ".join(f"{count} ({reason})" for reason, count in reasons.most_common()))]
 
 
 def _running(grid: Grid, view: View, tally: Tally) -> list[RenderableType]:

@@ -1,26 +1,30 @@
 """A submission: which runs were handed to SLURM together, and as which jobs.
 
 `outputs/submissions/<name>/submission.json` is written before SLURM is asked, and its jobs carry its name: so
-they are found again even if the submitter died before it could note their numbers. Beside it are the
-jobs' logs. A submission of many runs has several arrays where the cluster limits their size.
+they are found again even if the submitter died before it could note their numbers. Beside it are `configs.jsonl`
+with the config of every run, from which a job makes the run's directory when it begins, and the jobs' logs.
+A submission of many runs has several arrays where the cluster limits their size.
 """
 
 import getpass
+import json
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.rundir import read_json, write_json
+from core.config import RunConfig, as_dict, run_config
+from core.rundir import read_json, write_atomically, write_json
 from sweeps.local import Work
 
 if TYPE_CHECKING:
     from sweeps.grid import PlannedRun  # brings Hydra, which jobs do without
 
 RECORD_FILE = "submission.json"
+CONFIGS_FILE = "configs.jsonl"
 ENDED_FILE = "ended"
 LOG_FOLDER = "logs"
 REQUEUE_CODE = 75
@@ -72,6 +76,17 @@ class Submission:
             begin = task * len(self.runs) // self.jobs
             return [*self.runs[begin:], *self.runs[:begin]]
         return list(self.runs[task * self.runs_per_job : (task + 1) * self.runs_per_job])
+
+    def write_configs(self, runs: Iterable["PlannedRun"]) -> None:
+        """A line per run; one file, because making ten thousand directories would keep the submitter waiting."""
+        lines = (json.dumps({"run": run.id, "config": as_dict(run.config)}) for run in runs)
+        write_atomically(self.folder / CONFIGS_FILE, "\n".join(lines) + "\n")
+
+    def config(self, run: str) -> RunConfig:
+        """The config of one of its runs."""
+        begin = json.dumps({"run": run})[:-1].encode()
+        with open(self.folder / CONFIGS_FILE, "rb") as file:
+            return run_config(next(json.loads(line)["config"] for line in file if line.startswith(begin)))
 
     def write(self) -> None:
         record = {key: value for key, value in asdict(self).items() if key != "folder"}

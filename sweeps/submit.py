@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from core.errors import UserError
-from core.rundir import RunDirectory, write_json
+from core.rundir import write_json
 from sweeps import cluster, slurm
 from sweeps.costs import check_disk
 from sweeps.grid import Grid, manifest
@@ -58,9 +58,8 @@ def submit(grid: Grid, console: Console) -> int:
         if not plan_.to_do:
             console.print("nothing to submit")
             return 1 if plan_.hopeless else 0
-        for run in plan_.to_do:
-            RunDirectory.create(request.runs, run.config)
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
+        submission.write_configs(plan_.to_do)
         submission = _submit_arrays(submission, request.launcher)
     tasks = sum(submission.arrays)
     console.print(

@@ -22,7 +22,7 @@ from core.attempts import Outcome
 from core.environment import cores
 from core.lease import holder, this_process
 from core.rundir import RunDirectory, write_json
-from core.states import RunState, State, observe
+from core.states import RunState, State, observe_all
 from reports.tracking import IDS_FILE
 from sweeps.costs import check_disk
 from sweeps.devices import gpus
@@ -45,7 +45,7 @@ class Interrupted(BaseException):
 
 def look(grid: Grid) -> dict[str, RunState]:
     """The state of every run of the grid."""
-    return {run.id: observe(grid.request.runs, run.id, run.evaluation_ids) for run in grid.runs().values()}
+    return observe_all(grid.request.runs, {run.id: run.evaluation_ids for run in grid.runs().values()})
 
 
 def worker_count(grid: Grid, plan_: Plan) -> int:

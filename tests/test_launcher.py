@@ -44,6 +44,7 @@ def test_time_limits_are_read_as_slurm_reads_them(text, expected):
         ({"jobs": 2, "runs_per_job": 3}, "launcher.runs_per_job=3: 1 where launcher.jobs is set"),
         ({"partitoin": "gpu"}, "did you mean 'launcher.partition'?"),
         ({"retries": -1}, "launcher.retries=-1"),
+        ({"time": 2}, "launcher.signal_seconds=90: at most 60 s less than the time limit (launcher.time=2)"),
     ],
 )
 def test_a_wrong_profile_is_one_clear_line(settings, said):

@@ -120,7 +120,9 @@ def test_cancel_takes_the_jobs_of_the_study_out_of_the_queue(cluster):
 
 def test_status_counts_what_waits(cluster):
     call(cluster, *THREE)
-    assert "3 queued" in call(cluster, *THREE, "action=status").stdout
+    shown = call(cluster, *THREE, "action=status").stdout
+    assert "3 queued" in shown
+    assert "queued: 3 (Priority)" in shown
 
 
 def test_plan_shows_the_script_and_submits_nothing(cluster):

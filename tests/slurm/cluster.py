@@ -65,8 +65,9 @@ AccountingStoragePort={dbd}
 AccountingStoragePass={folder}/munge.socket
 NodeName=DEFAULT CPUs={cpus} RealMemory=4000 State=UNKNOWN
 {nodes}
-PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=3 MaxTime=1-00:00:00 State=UP
-PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=1-00:00:00 State=UP
+PartitionName=DEFAULT Nodes=ALL LLN=YES MaxTime=1-00:00:00 State=UP
+PartitionName=main Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=3
+PartitionName=urgent PriorityTier=10 PreemptMode=OFF
 """
 
 SLURMDBD_CONF = """\
@@ -104,7 +105,7 @@ class Cluster:
         # Short, because the paths of sockets are limited to about 100 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.folder.chmod(0o755)
-        ports = _free_ports(3 + len(NODES))
+        ports = free_ports(3 + len(NODES))
         self._values: dict[str, Any] = {
             "folder": self.folder,
             "host": socket.gethostname(),
@@ -133,7 +134,7 @@ class Cluster:
         self.stop()
 
     def start(self) -> None:
-        """Raises: RuntimeError with the log of what did not start."""
+        """Raises: TimeoutError, naming what did not start and where its log is."""
         for name, text in (("slurm.conf", SLURM_CONF), ("slurmdbd.conf", SLURMDBD_CONF)):
             (self.folder / name).write_text(text.format(**self._values))
         (self.folder / "slurmdbd.conf").chmod(0o600)
@@ -153,7 +154,7 @@ class Cluster:
         if "slurmctld" in self._processes:
             with contextlib.suppress(subprocess.SubprocessError):
                 subprocess.run(["scancel", "--full", "-u", "root"], env=self.env, capture_output=True, timeout=10)
-        steps = [process for process in psutil.process_iter(["cmdline", "environ"]) if self._is_ours(process)]
+        steps = [process for process in psutil.process_iter() if self._is_of_a_job(process)]
         for name in reversed(list(self._processes)):
             process = self._processes.pop(name)
             process.terminate()
@@ -203,9 +204,13 @@ class Cluster:
         process.kill()
         process.wait()
 
-    def set_node(self, node: str, state: str) -> None:
-        """`down` ends the node's jobs as node failures, `resume` brings it back."""
-        self.call("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
+    def set_down(self, node: str) -> None:
+        """Ends the node's jobs as node failures."""
+        self.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
+    def resume(self, node: str) -> None:
+        self._try("scontrol", "update", f"nodename={node}", "state=resume")  # refused if it came back by itself
+        self.wait(lambda: "down" not in self.call("sinfo", "-h", "-N", "-n", node, "-o", "%T"), what=f"{node} up")
 
     def start_slurmctld(self, *options: str) -> None:
         self._begin("slurmctld", "slurmctld", "-D", *options)
@@ -279,12 +284,14 @@ class Cluster:
     def _try(self, *command: str) -> bool:
         return subprocess.run(command, env=self.env, capture_output=True, timeout=30).returncode == 0
 
-    def _is_ours(self, process: psutil.Process) -> bool:
-        """Whether a process belongs to a job of this cluster."""
+    def _is_of_a_job(self, process: psutil.Process) -> bool:
+        """Whether a process belongs to a job of this cluster, or watches over one (slurmstepd)."""
         try:
-            return process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"] and process.pid != os.getpid()
+            name, place = process.name(), process.cwd()
+            is_ours = process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]
         except psutil.Error:
             return False
+        return is_ours or (name.startswith("slurmstepd") and place.startswith(str(self.folder)))
 
 
 def _which(program: str) -> str | None:
@@ -295,7 +302,7 @@ def _path() -> str:
     return f"/usr/sbin:/sbin:{os.environ['PATH']}"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
