@@ -15,6 +15,7 @@ from core import data
 from core.config import LinearConfig, RunConfig
 from core.data import DatasetInfo
 from core.encoder import build_encoder
+from core.evaluations import FinetuneConfig
 from core.execute import execute
 from core.head import build_head
 from core.linear import fit_linear
@@ -41,7 +42,9 @@ OWN_STUDY = """
 name: own
 title: One SimCLR of the paper
 summary: nothing that the paper does not do by default
-evaluations: [linear]
+evaluations:
+  linear: {}
+  finetune_all: {kind: finetune, labels: 1.0}
 """
 
 
@@ -192,6 +195,20 @@ def test_linear_evaluation_has_nesterov_momentum_and_neither_penalty_nor_warm_up
     assert lr_S == sorted(lr_S, reverse=True)
 
 
+def test_fine_tuning():
+    paper = PAPER["fine_tuning_semi_supervised"]
+    (asked,) = request.read(["study=semi_supervised", "scale=imagenet", "data=image_folder"])
+    run = expand(asked, INFO).cells[0].runs[0]
+    for name, share, label in (("finetune_1", 0.01, "1%"), ("finetune_10", 0.1, "10%")):
+        config = FinetuneConfig(**without_kind(run.evaluations[name]))
+        assert config.labels == share
+        assert config.epochs == paper["epochs"][label]
+        assert config.base_lr == number(paper["lr_rule"])
+        assert config.batch_size == paper["batch_size"]
+        assert config.base_lr * config.batch_size / 256 == pytest.approx(paper["lr"])
+        assert config.labelled(PICTURES) / 1000 == pytest.approx(12.8 if share == 0.01 else 128, abs=0.2)
+
+
 def noisy_picture(file: Path, seed: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
@@ -212,7 +229,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, dict[str, Any]]:
     """A run of the paper's recipe on those pictures, two steps long, with its evaluations."""
     folder = tmp_path_factory.mktemp("paper scale")
-    changes = ["train.batch_size=2", "train.epochs=1", "evaluate.linear.epochs=1", "machine.log_steps=1"]
+    changes = ["train.batch_size=2", "train.epochs=1", "machine.log_steps=1"]
+    changes += ["evaluate.linear.epochs=1", "evaluate.finetune.epochs=1", "evaluate.finetune.batch_size=4"]
     (folder / "study").mkdir()
     (folder / "study" / "own.yaml").write_text(OWN_STUDY)
     arguments = ["study=own", "scale=imagenet", "data=image_folder", f"data.root={tree}", f"output_dir={folder}"]
@@ -248,3 +266,11 @@ def test_a_linear_evaluation_step(finished):
     assert records["linear"]["config"]["protocol"] == "sgd"
     assert records["linear"]["n"] == 4
     assert records["linear"]["metrics"]["top1"] in (0, 25, 50, 75, 100)
+
+
+def test_a_fine_tuning_step(finished):
+    _, records = finished
+    assert records["finetune_all"]["kind"] == "finetune"
+    assert records["finetune_all"]["config"]["batch_size"] == 4
+    assert records["finetune_all"]["n"] == 4
+    assert records["finetune_all"]["metrics"]["top1"] in (0, 25, 50, 75, 100)
