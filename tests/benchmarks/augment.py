@@ -1,35 +1,24 @@
-"""Views per second of the SimCLR augmentation, ours beside lightly and kornia, on CPU.
+"""Views per second of the SimCLR augmentation, ours beside lightly, kornia and torchvision, on CPU.
 
-    python -m tests.benchmarks.augment [--size 32] [--batch 256] [--rounds 7] [--threads 1]
-
-All make two views of the same uint8 pictures with crop, flip, jitter, grey and blur; the contenders take
-turns in every round, so that other load on the machine meets all of them. Views per CPU second compare
-core with core, whatever else runs.
+All make two views of the same uint8 pictures with crop, flip, jitter, grey and blur.
 """
 
-import argparse
 import itertools
-import platform
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
-import kornia
 import kornia.augmentation as K
-import lightly
-import psutil
 import torch
 from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import v2 as transforms_v2
 
 from core.augment import Augmenter
 from core.augment.filters import blur_kernel_size
 from core.config import AugmentConfig
-
-Contender = Callable[[], int]
-"""Makes some views and returns how many."""
+from tests.benchmarks.measure import Contender, Line, compare
 
 
 class Pictures(Dataset):
@@ -91,62 +80,56 @@ def by_lightly(x_NCHW: Tensor, size: int, batch: int) -> Contender:
     return lambda: sum(len(one) + len(two) for one, two in loader)
 
 
-def cpu_seconds() -> float:
-    """What this process and its workers have used so far."""
-    process = psutil.Process()
-    times = [each.cpu_times() for each in (process, *process.children())]
-    return sum(each.user + each.system for each in times)
-
-
-def rates(contenders: dict[str, Contender], rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
-    """Views per second and per CPU second of every round; a contender repeats its work for at least `seconds`."""
-    for run in contenders.values():
-        run()
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            start, cpu, views = time.perf_counter(), cpu_seconds(), 0
-            while time.perf_counter() - start < seconds:
-                views += run()
-            measured[name].append((views / (time.perf_counter() - start), views / (cpu_seconds() - cpu)))
-    return measured
-
-
-def report(title: str, measured: dict[str, list[float]]) -> None:
-    """One table: median, least and most, and the ratios of the rounds."""
-    print(f"\n{title:22}{'median':>10}{'least':>10}{'most':>10}{'ours is':>24}")
-    for name, values in measured.items():
-        ratios = sorted(own / value for own, value in zip(measured["ours"], values, strict=True))
-        span = f"{statistics.median(ratios):.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        print(f"{name:22}{statistics.median(values):10,.0f}{min(values):10,.0f}{max(values):10,.0f}{span:>24}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--size", type=int, default=32, help="side of pictures and views (default %(default)s)")
-    parser.add_argument("--batch", type=int, default=256, help="pictures per batch (default %(default)s)")
-    parser.add_argument("--pictures", type=int, default=2048, help="pictures in all (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="least length of a turn (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of ours and of kornia (default 1)")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
-    shape = (args.pictures, 3, args.size, args.size)
-    x_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    # Lightly first: its workers are forked before this process has started any thread.
-    makers = {"lightly, 2 workers": by_lightly, "kornia, batched": by_kornia, "ours": ours}
-    contenders = {name: make(x_NCHW, args.size, args.batch) for name, make in makers.items()}
-    measured = rates(contenders, args.rounds, args.seconds)
-
-    print(
-        f"torch {torch.__version__}, lightly {lightly.__version__}, kornia {kornia.__version__}, "
-        f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+def by_torchvision(x_NCHW: Tensor, size: int, v2: bool) -> Contender:
+    """torchvision picture by picture: v1 on PIL pictures, v2 on uint8 tensors, as its documentation advises."""
+    T = transforms_v2 if v2 else transforms
+    taps = blur_kernel_size(size)
+    to_float = [T.ToDtype(torch.float32, scale=True)] if v2 else [T.ToTensor()]
+    chain = T.Compose(
+        [
+            T.RandomResizedCrop(size, antialias=True),
+            T.RandomHorizontalFlip(),
+            T.RandomApply([T.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8),
+            T.RandomGrayscale(0.2),
+            T.RandomApply([T.GaussianBlur(taps, (0.1, 2.0))], p=0.5),
+            *to_float,
+        ]
     )
-    print(f"{args.pictures} pictures of {args.size} pixels, batches of {args.batch}, n={args.rounds} rounds")
-    for column, title in enumerate(("views per second", "views per CPU second")):
-        report(title, {name: [each[column] for each in values] for name, values in measured.items()})
+    x_NCHW = x_NCHW[: max(8, len(x_NCHW) // 8)]
+    pictures = list(x_NCHW) if v2 else Pictures(x_NCHW, chain).pictures
+    return lambda: len(torch.stack([chain(picture) for picture in pictures for _ in range(2)]))
 
 
-if __name__ == "__main__":
-    main()
+def lines(quick: bool) -> Iterator[Line]:
+    """At 32, 96 and 224 pixels on one core (lightly: two worker processes); with two threads where there are two cores.
+
+    Ours and kornia take uint8 batches; `float` is ours on pictures that are float already.
+    """
+    for size, pictures in ((32, 1024), (224, 32)) if quick else ((32, 2048), (96, 512), (224, 64)):
+        batch = min(256, pictures)
+        shape = (pictures, 3, size, size)
+        x_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        torch.set_num_threads(1)
+        contenders: dict[str, Contender] = {
+            # Lightly first: its workers are forked before this process has started any thread.
+            "lightly, 2 workers": by_lightly(x_NCHW, size, batch),
+            "kornia": by_kornia(x_NCHW, size, batch),
+            "torchvision v1 (PIL)": by_torchvision(x_NCHW, size, v2=False),
+            "torchvision v2": by_torchvision(x_NCHW, size, v2=True),
+            "ours": ours(x_NCHW, size, batch),
+        }
+        if not quick:
+            contenders["ours, crop of float"] = ours(x_NCHW.float() / 255, size, batch)
+            contenders["ours, 2 threads"] = on_two_threads(ours(x_NCHW, size, batch))
+        yield from compare("augment", f"{size} px", "views/s", contenders, 3 if quick else 5, 0.3 if quick else 0.8)
+
+
+def on_two_threads(contender: Contender) -> Contender:
+    def run() -> float:
+        torch.set_num_threads(2)
+        try:
+            return contender()  # type: ignore[return-value]
+        finally:
+            torch.set_num_threads(1)
+
+    return run
