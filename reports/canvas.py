@@ -58,10 +58,9 @@ class Canvas:
         """The place of `y` inches below the body's top, as a share of the figure's height."""
         return 1 - (self._top + y) / self._height
 
-    def arrange(self) -> None:
-        """Let matplotlib place the figure's axes and legends within the body."""
-        bottom = (self._height - self._top - self._body) / self._height
-        place = (0.01, bottom, 0.98, self._body / self._height)
+    def arrange(self, below: float = 0.0) -> None:
+        """Let matplotlib place the figure's axes within the body, less a strip of `below` inches at its bottom."""
+        place = (0.01, self.height_of(self._body - below), 0.98, (self._body - below) / self._height)
         self.figure.set_layout_engine(
             ConstrainedLayoutEngine(rect=place, w_pad=0.08, h_pad=0.06, wspace=0.04, hspace=0.06)
         )

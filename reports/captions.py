@@ -58,12 +58,19 @@ def number_with_interval(interval: Interval) -> str:
     return f"{format_number(interval.mean)} [{format_number(interval.low)}, {format_number(interval.high)}]"
 
 
-def text_of(point: Point) -> str:
-    """A number of ours with its interval and what it lacks, or why there is none."""
+def text_of(point: Point, short: bool = False) -> str:
+    """A number of ours with its interval and what it lacks, or why there is none.
+
+    short: the interval over seeds as its half width, that of one seed left out.
+    """
     if not point.is_there:
         return one_line(word_of(point.state, point.cause))
     of_seeds = f" ({point.interval.n} of {point.asked})" if point.interval.n < point.asked else ""
-    return number_with_interval(point.interval) + of_seeds
+    if not short:
+        return number_with_interval(point.interval) + of_seeds
+    interval = point.interval
+    half = f" ±{format_number((interval.high - interval.low) / 2)}" if interval.kind == OVER_SEEDS else ""
+    return format_number(interval.mean) + half + of_seeds
 
 
 def interval_of(line: Mapping[Any, Any], metric: str = "") -> Interval:

@@ -18,7 +18,7 @@ from reports.manifest import Manifest, PlannedRun, plain
 from reports.statistics import Interval, summarize
 
 STATES = ("done", "trained", "running", "failed", "pending")
-_SHARES_OF_PICTURES = frozenset({"top1", "top5", "accuracy"})
+_SHARES_OF_PICTURES = frozenset({"top1", "top5", "found", "found_distorted"})
 
 
 class RunRecord(NamedTuple):

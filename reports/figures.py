@@ -11,9 +11,13 @@ from typing import Any, Protocol
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from reports.bars import draw_bars
 from reports.heatmap import draw_heatmap
+from reports.lines import draw_lines
+from reports.panels import draw_panel
+from reports.scatter import draw_scatter
 from reports.shown import Shown
-from reports.spec import Heatmap, Table
+from reports.spec import Bars, Heatmap, Lines, Panel, Scatter, Table
 from reports.statistics import Agreement
 from reports.tablefigure import draw_table
 
@@ -35,7 +39,14 @@ class Kind(Protocol):
     def __call__(self, shown: Shown, agreement: Agreement | None) -> Figure: ...
 
 
-KINDS: dict[type, Kind] = {Heatmap: draw_heatmap, Table: draw_table}
+KINDS: dict[type, Kind] = {
+    Heatmap: draw_heatmap,
+    Table: draw_table,
+    Bars: draw_bars,
+    Lines: draw_lines,
+    Scatter: draw_scatter,
+    Panel: draw_panel,
+}
 
 
 def draw(shown: Shown, agreement: Agreement | None = None) -> Figure:

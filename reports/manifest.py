@@ -26,8 +26,15 @@ _typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
 METRICS = {
     "top1": "top-1 accuracy (%)",
     "top5": "top-5 accuracy (%)",
+    "validation_top1": "top-1 accuracy on held-out training pictures (%)",
     "accuracy": "accuracy (%)",
+    "entropy": "entropy (nats)",
     "parameters": "parameters (millions)",
+    "score": "accuracy (%)",
+    "guess": "random guess (%)",
+    "found": "crops that find their picture (%)",
+    "found_distorted": "the same after colour distortion (%)",
+    "chance": "chance (%)",
 }
 
 
@@ -147,8 +154,9 @@ class Manifest:
     def label_of_metric(self, metric: str) -> str:
         """A metric in words, such as "linear evaluation, top-1 accuracy (%)"."""
         source, _, name = metric.partition(".")
-        place = "training" if source == "train" else f"{source} evaluation"
-        return self.study.labels.get(metric, f"{place}, {METRICS.get(name, name)}")
+        place = "" if name == "parameters" else "training" if source == "train" else f"{source} evaluation"
+        words = [self.study.labels.get(source, place), METRICS.get(name, name.replace("_", " "))]
+        return self.study.labels.get(metric, ", ".join(filter(None, words)))
 
     @property
     def setting(self) -> str:

@@ -144,7 +144,7 @@ class Lines(_InPanels):
 
 @_typed
 class Scatter(Spec):
-    """The study's metric against the metric `x`; points of one `hue` are joined, `names` are written beside them."""
+    """The study's metric against the metric `x`; a colour per value of `hue`, `names` are written beside the points."""
 
     PLACES: ClassVar[tuple[str, ...]] = ("hue", "names")
     kind: Literal["scatter"]
@@ -161,7 +161,7 @@ class Panel(_OfMetrics):
     """A figure of its own, drawn from the `data` of an evaluation (panels.py); the table shows the metrics."""
 
     kind: Literal["panel"]
-    figure: str
+    figure: Literal["histograms", "loss_gradients"]
     evaluation: str
 
 
@@ -204,6 +204,8 @@ def _check_metrics(spec: Any, metric: str, metrics: Collection[str]) -> None:
     named = [*spec.metric_axes(metric), *([spec.best.by] if spec.best else [])]
     for name in named:
         one_of("metric in report", name, metrics)
+    if isinstance(spec, Panel):
+        one_of("report.evaluation", spec.evaluation, {name.partition(".")[0] for name in metrics} - {"train"})
     axes = [set(of_metric) for of_metric in spec.metric_axes(metric).values()]
     if any(of_metric != axes[0] or not of_metric for of_metric in axes):
         raise UserError("report.metrics: every metric needs a value on the same axes")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.captions import format_number, metrics_phrase, reference_lines, text_of
-from reports.shown import Shown
+from reports.shown import Point, Shown
 from reports.spec import Table, parse_report
 
 _TEX = {
@@ -29,40 +29,63 @@ _TEX = {
 }
 
 
-class _Beside(NamedTuple):
-    """A row that is no cell: a reference of ours, or numbers that the paper gives for comparison."""
+_MOST_PAIRED = 3
+"""Columns that can have the paper's beside them; of more, the paper's numbers are lines below ours."""
+_MOST_LONG = 6
+"""Columns whose intervals are printed in full."""
 
-    label: str
-    own: Mapping[str, str]
-    paper: Mapping[str, str]
+_Head = tuple[str, ...]
+
+
+class _Line(NamedTuple):
+    """A line of the table: its names, our texts and the paper's by column."""
+
+    names: list[str]
+    own: Mapping[_Head, str]
+    paper: Mapping[_Head, str]
 
 
 def printed(shown: Shown) -> pd.DataFrame:
-    """The table as texts: columns of ours, each followed by the paper's where there are any; references last.
+    """The table as texts: our numbers, the paper's beside or below them, then references and published rows.
 
     A report of kind table says which axes are rows and which columns; any other has a row per cell.
     """
     rows, columns = layout(shown)
     points = shown.at([*rows, *columns])
-    names = list(dict.fromkeys(place[: len(rows)] for place in points))
     heads = list(dict.fromkeys(place[len(rows) :] for place in points))
-    beside = _beside(shown, columns)
-    texts = {
-        shown.manifest.label(key): [shown.label(key, name[number]) for name in names] for number, key in enumerate(rows)
-    } or {"": ["this study"] * len(names)}
-    for number, column in enumerate(texts.values()):
-        column += [line.label if number == 0 else "" for line in beside]
+    lines = _lines(shown, rows, columns, points, heads) + _beside(shown, rows, columns, points)
+    titles = [shown.manifest.label(key) for key in rows] or [""]
+    has_paper = any(line.paper for line in lines)
+    if has_paper and len(heads) > _MOST_PAIRED:
+        lines = [one for line in lines for one in _below_each_other(line)]
+    texts = {title: [line.names[number] for line in lines] for number, title in enumerate(titles)}
     for head in heads:
-        cells = [points.get((*name, *head)) for name in names]
-        metric = next(point.metric for point in cells if point)
         title = ", ".join(map(shown.label, columns, head)) or metrics_phrase(shown)
-        texts[title] = [text_of(point) if point else "" for point in cells]
-        texts[title] += [line.own.get(metric, "") for line in beside]
-        paper = ["" if point is None or isnan(point.paper) else format_number(point.paper) for point in cells]
-        paper += [line.paper.get(metric, "") for line in beside]
-        if any(paper):
+        texts[title] = [line.own.get(head, "") for line in lines]
+        paper = [line.paper.get(head, "") for line in lines]
+        if any(paper) and len(heads) <= _MOST_PAIRED:
             texts["paper" if len(heads) == 1 else f"{title}, paper"] = paper
     return pd.DataFrame(texts)
+
+
+def _lines(
+    shown: Shown, rows: Sequence[str], columns: Sequence[str], points: Mapping[_Head, Point], heads: Sequence[_Head]
+) -> list[_Line]:
+    lines = []
+    for name in dict.fromkeys(place[: len(rows)] for place in points):
+        cells = {head: points[(*name, *head)] for head in heads if (*name, *head) in points}
+        own = {head: text_of(point, short=len(heads) > _MOST_LONG) for head, point in cells.items()}
+        paper = {head: format_number(point.paper) for head, point in cells.items() if not isnan(point.paper)}
+        lines.append(_Line(list(map(shown.label, rows, name)) or ["this study"], own, paper))
+    return lines
+
+
+def _below_each_other(line: _Line) -> list[_Line]:
+    if not line.paper:
+        return [line]
+    if not line.own:
+        return [_Line(line.names, line.paper, {})]
+    return [line, _Line([f"{line.names[0]}, paper", *line.names[1:]], line.paper, {})]
 
 
 def layout(shown: Shown) -> tuple[list[str], list[str]]:
@@ -74,20 +97,25 @@ def layout(shown: Shown) -> tuple[list[str], list[str]]:
     return places["rows"], places["columns"]
 
 
-def _beside(shown: Shown, columns: Sequence[str]) -> list[_Beside]:
+def _beside(shown: Shown, rows: Sequence[str], columns: Sequence[str], points: Mapping[_Head, Point]) -> list[_Line]:
     """References and published rows, which fit where the columns are metrics alone."""
     manifest = shown.manifest
     if any(axis.key in columns for axis in manifest.axes):
         return []
+    metric_of = {place[len(rows) :]: point.metric for place, point in points.items()}
+    blank = [""] * (len(rows) - 1)
     by_metric = {metric: reference_lines(manifest, shown.table, metric) for metric in shown.metrics}
     lines = [
-        _Beside(reference.label, {metric: found[number].value for metric, found in by_metric.items()}, {})
+        _Line(
+            [reference.label, *blank],
+            {head: by_metric[metric][number].value for head, metric in metric_of.items()},
+            {},
+        )
         for number, reference in enumerate(manifest.references)
     ]
     for other in manifest.study.paper.others if manifest.study.paper else ():
-        lines.append(
-            _Beside(other.label, {}, {metric: format_number(value) for metric, value in other.metrics.items()})
-        )
+        found = {head: other.metrics[metric] for head, metric in metric_of.items() if metric in other.metrics}
+        lines.append(_Line([other.label, *blank], {}, {head: format_number(value) for head, value in found.items()}))
     return lines
 
 
