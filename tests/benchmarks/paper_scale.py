@@ -52,6 +52,10 @@ def evaluation_work(run: PlannedRun, info: DatasetInfo) -> float:
             passes += 3 * tree["labels"] * info.train_count * tree["epochs"] + info.test_count
         elif tree["kind"] == "probe":
             passes += 2 * min(tree["pictures"] or info.train_count, info.train_count)
+        elif tree["kind"] == "transfer" and tree["protocol"] == "finetune":
+            steps = tree["steps"] if run.config.train.epochs else tree["scratch_steps"]
+            tried = tree["lr_values"] * tree["weight_decay_values"] + 1  # and once more with the best
+            passes += 3 * tried * steps * tree["batch_size"]
     return forward * passes
 
 
