@@ -1,0 +1,105 @@
+"""The claims of all studies, decided on the paper's own numbers taken as exact, and on the same numbers shuffled.
+
+`python -m tests.claims_on_paper` prints both. Claims that say what the paper says hold on its numbers, and seldom
+on numbers that say nothing.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from core.errors import UserError
+from reports.claimfile import Claim, parse_claims
+from reports.claims import SUPPORTED, Evidence, Verdict, decide, exact_evidence, shuffled
+from reports.manifest import plain
+from reports.reduction import axes_of_places, paper_cells, places
+from reports.spec import parse_report
+from sweeps.request import load_study, study_names
+from sweeps.study import Study
+
+SHUFFLES = 100
+NOT_PRINTED = {
+    ("color_histograms", "histograms_give_pictures_away"),
+    ("color_histograms", "distortion_hides_the_picture"),
+    ("head", "h_beats_z_by_10"),
+    ("loss_gradients", "gradients_are_those_of_table_2"),
+    ("loss_gradients", "nt_xent_weighs_by_hardness"),
+    ("loss_gradients", "the_others_do_not"),
+}
+"""(study, claim): what the paper says in words, formulas or pictures without numbers for the cells."""
+
+
+class Decided(NamedTuple):
+    """A study's claims of the paper with their verdicts on its numbers, and how often each holds when shuffled."""
+
+    study: str
+    claims: Sequence[Claim]
+    verdicts: Sequence[Verdict]
+    shuffled_supported: Sequence[int]
+
+
+def paper_evidence(study: Study) -> Evidence:
+    """The paper's numbers for a study's cells, as the study file looks them up."""
+    spec, printed = parse_report(study.report), study.paper_numbers()
+    own = list(study.cells(study.values))
+    numbers = [printed.get(tuple(map(plain, cell.values())), {}) for cell in own]
+    cells, per_cell = paper_cells(own, numbers, spec, study.metric)
+    return exact_evidence(places(cells, spec, study.metric), axes_of_places(study.values, spec, study.metric), per_cell)
+
+
+def decide_all() -> Iterator[Decided]:
+    """For every study with claims of the paper."""
+    for name in study_names():
+        study = load_study(name)
+        claims = [claim for claim in parse_claims(study.claims) if claim.kind == "paper"]
+        if not claims:
+            continue
+        evidence = paper_evidence(study)
+        counts = [0] * len(claims)
+        for seed in range(SHUFFLES):
+            for number, verdict in enumerate(decide(claims, shuffled(evidence, seed))):
+                counts[number] += verdict.verdict == SUPPORTED
+        yield Decided(name, claims, decide(claims, evidence), counts)
+
+
+class Summary(NamedTuple):
+    """How many claims can be decided on the paper's numbers, how many hold, and what share does when shuffled."""
+
+    claims: int
+    hold: int
+    shuffled_percent: float
+
+
+def summarize(found: Sequence[Decided]) -> Summary:
+    held, shuffled_held = [], []
+    for decided in found:
+        for claim, verdict, count in zip(decided.claims, decided.verdicts, decided.shuffled_supported, strict=True):
+            if (decided.study, claim.id) not in NOT_PRINTED:
+                held.append(verdict.verdict == SUPPORTED)
+                shuffled_held.append(count)
+    return Summary(len(held), sum(held), 100 * sum(shuffled_held) / (SHUFFLES * len(held)))
+
+
+def main() -> int:
+    found = list(decide_all())
+    for decided in found:
+        for claim, verdict, count in zip(decided.claims, decided.verdicts, decided.shuffled_supported, strict=True):
+            is_printed = (decided.study, claim.id) not in NOT_PRINTED
+            word = verdict.verdict if is_printed else "no numbers"
+            print(f"{decided.study:20} {claim.id:50} {word:12} {count:3} of {SHUFFLES} shuffled")
+            if is_printed and verdict.verdict != SUPPORTED:
+                print(f"    {verdict.reason}: estimate {verdict.estimate}")
+    summary = summarize(found)
+    print(
+        f"{summary.hold} of {summary.claims} claims hold on the paper's numbers, {summary.shuffled_percent:.1f}% of them "
+        f"when the numbers are shuffled; for {len(NOT_PRINTED)} more the paper prints none"
+    )
+    return 0 if summary.hold == summary.claims and summary.shuffled_percent < 10 else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
