@@ -35,7 +35,7 @@ _PAGE = """<!DOCTYPE html>
 </head>
 <body>
 {body}
-<footer>Made by report.ipynb in the same folder, which has the code and can be run again.</footer>
+<footer>{footer}</footer>
 </body>
 </html>
 """
@@ -45,5 +45,10 @@ def page(notebook: nbformat.NotebookNode, manifest: Manifest) -> str:
     """The whole page; pictures are embedded."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
-    title = html.escape(manifest.study.title or manifest.study.name)
-    return _PAGE.format(title=title, style=_STYLE, body=body)
+    footer = "Made by report.ipynb in the same folder, which has the code and can be run again."
+    return document(manifest.study.title or manifest.study.name, body, footer)
+
+
+def document(title: str, body: str, footer: str, style: str = "") -> str:
+    """A page of our own look from HTML that is escaped already; `style` adds rules."""
+    return _PAGE.format(title=html.escape(title), style=_STYLE + style, body=body, footer=footer)

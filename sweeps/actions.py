@@ -14,8 +14,8 @@ from core.config import EVALUATIONS, RunConfig, evaluation_config, known_keys
 from core.errors import InvalidValue, UserError
 from core.feasible import check_data
 from core.rundir import RunDirectory, write_json
-from sweeps import cluster, costs, status, submit, sweep
-from sweeps.grid import Grid, data_config, expand, manifest
+from sweeps import cluster, costs, status, submit, sweep, whole
+from sweeps.grid import Grid, manifest
 from sweeps.plan import plan
 from sweeps.request import Request, load_study, study_names
 from sweeps.submission import submissions_folder
@@ -52,15 +52,20 @@ def perform(requests: list[Request]) -> int:
     console = Console(soft_wrap=True)
     for request in requests:
         check_output(request)
-    grids = [expand(request, data.inspect(data_config(request))) for request in requests]
+    grids = whole.expand_all(requests, data.inspect)
     for grid in grids:
         if grid.request.settings.action == "run":
             check_data_of_evaluations(grid)
+    if len(grids) > 1 and requests[0].settings.action == "plan":
+        _plan_all(grids, console)
+        return 0
     codes = [0]
     for grid in grids:
         codes.append(_perform(grid, console))
         if codes[-1] == INTERRUPTED:
             break
+    if len(grids) > 1 and codes[-1] != INTERRUPTED:
+        _show_all(grids, console)
     return max(codes)
 
 
@@ -112,6 +117,25 @@ def _plan(grid: Grid, console: Console) -> None:
     costs.show(grid, plan_, sweep.worker_count(grid, plan_), console)
     if grid.request.launcher.name == "slurm":
         submit.show(grid, plan_, console)
+
+
+def _plan_all(grids: list[Grid], console: Console) -> None:
+    """What all studies would cost together."""
+    states = {run: state for grid in grids for run, state in cluster.look_anyway(grid).states.items()}
+    everything = {run.id: run for grid in grids for run in grid.runs().values()}
+    whole.show(grids, states, sweep.worker_count(grids[0], plan(everything.values(), states)), console)
+
+
+def _show_all(grids: list[Grid], console: Console) -> None:
+    """The page of all studies, once their reports are there."""
+    settings = grids[0].request.settings
+    if settings.action != "report" and (settings.action != "run" or grids[0].request.launcher.name == "slurm"):
+        return
+    from reports.build import load
+    from reports.overview import write_index
+
+    file = write_index(grids[0].request.report_dir.parent, [load(grid.request.report_dir) for grid in grids])
+    console.print(f"all studies {os.path.relpath(file)}", highlight=False)
 
 
 def _logs(grid: Grid, console: Console) -> None:

@@ -6,7 +6,7 @@ the user set on the command line (taken as it is).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,14 @@ class Grid:
     references: tuple[Cell, ...]
     mapped: tuple[dict[str, Any], ...]
     """Where scale and paper differ: {"key", "paper", "own"}."""
+    together: Mapping[str, PlannedRun] = field(default_factory=dict)
+    """Runs by id with what other studies, handled at the same time, ask of them as well."""
 
     @cached_property
     def _runs(self) -> dict[str, PlannedRun]:
         # The references first: they are the shortest, and every report shows them.
-        return merged(run for cell in (*self.references, *self.cells) for run in cell.runs)
+        own = merged(run for cell in (*self.references, *self.cells) for run in cell.runs)
+        return {identity: self.together.get(identity, run) for identity, run in own.items()}
 
     def runs(self) -> dict[str, PlannedRun]:
         """Every run once, by id, in the order in which they should start, with all its evaluations."""
@@ -187,10 +190,11 @@ class _Maker:
         flat = self._resolve(of_run)
         asked = self._evaluations(of_evaluations)
         planned = []
+        config = run_config(unflatten({**flat, "seed": self._request.seeds[0]}))
+        whole = dict(flatten(as_dict(config)))
         for seed in self._request.seeds:
-            config = run_config(unflatten({**flat, "seed": seed}))
-            identity = run_id_of(dict(flatten(as_dict(config))))
-            planned.append(PlannedRun(identity, config, asked, evaluation_ids(identity, asked)))
+            identity = run_id_of({**whole, "seed": seed})
+            planned.append(PlannedRun(identity, replace(config, seed=seed), asked, evaluation_ids(identity, asked)))
         return tuple(planned)
 
     def _evaluations(self, own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

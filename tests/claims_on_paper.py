@@ -91,8 +91,8 @@ def main() -> int:
                 print(f"    {verdict.reason}: estimate {verdict.estimate}")
     summary = summarize(found)
     print(
-        f"{summary.hold} of {summary.claims} claims hold on the paper's numbers, {summary.shuffled_percent:.1f}% of them "
-        f"when the numbers are shuffled; for {len(NOT_PRINTED)} more the paper prints none"
+        f"{summary.hold} of {summary.claims} claims hold on the paper's numbers, {summary.shuffled_percent:.1f}% of "
+        f"them when the numbers are shuffled; for {len(NOT_PRINTED)} more the paper prints none"
     )
     return 0 if summary.hold == summary.claims and summary.shuffled_percent < 10 else 1
 

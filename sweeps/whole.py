@@ -1,0 +1,80 @@
+"""All studies at once (`study=all`): runs that several of them need are counted and executed once.
+
+Every study keeps its own report; one page shows them all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from core.config import DataConfig
+from core.data import DatasetInfo
+from core.errors import InvalidValue
+from core.states import RunState
+from sweeps.costs import measured_speed
+from sweeps.grid import Grid, data_config, expand, expand_leniently, merged
+from sweeps.plan import DEFAULT_SPEED, disk_bytes, plan, seconds
+from sweeps.progress import duration
+from sweeps.request import Request
+
+
+def expand_all(requests: Sequence[Request], inspect: Callable[[DataConfig], DatasetInfo]) -> list[Grid]:
+    """The grids of the requests; a run of several studies has the evaluations of all of them.
+
+    Raises: UserError for what is wrong with any of them, or a setting that has no effect on any study.
+    """
+    infos: dict[DataConfig, DatasetInfo] = {}
+    found: list[tuple[Grid, set[str]]] = []
+    for request in requests:
+        config = data_config(request)
+        if config not in infos:
+            infos[config] = inspect(config)
+        if len(requests) == 1:
+            return [expand(request, infos[config])]
+        found.append(expand_leniently(request, infos[config]))
+    for key in dict.fromkeys(key for request in requests for key in request.overrides):
+        asked = [(grid, idle) for grid, idle in found if key in grid.request.overrides]
+        if all(key in idle for _, idle in asked):
+            raise InvalidValue(key, asked[0][0].request.overrides[key], "has no effect on any cell of any study")
+    together = merged(run for grid, _ in found for run in grid.runs().values())
+    return [replace(grid, together=together) for grid, _ in found]
+
+
+def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, console: Console) -> None:
+    """Print what all studies would cost together, and what sharing runs between them saves."""
+    request, info = grids[0].request, grids[0].info
+    together = {identity: run for grid in grids for identity, run in grid.runs().items()}
+    whole = plan(together.values(), states)
+    speed = measured_speed(request.runs, (*whole.done, *whole.evaluate), info.train_count)
+    basis = "speed of the finished runs" if speed else f"{DEFAULT_SPEED / 1e9:.0f} GMAC/s per worker assumed"
+    cost = {run.id: seconds(run.config, info.train_count, speed or DEFAULT_SPEED) for run in together.values()}
+    to_train = {run.id for run in whole.train}
+    console.print(
+        f"{len(grids)} studies at scale {request.scale.name}, seeds {list(request.seeds)}, "
+        f"{info.train_count:,} training pictures"
+    )
+    console.print(f"{'study':24} {'cells':>6} {'runs':>6} {'own':>6} {'to train':>9}  hours of training on one worker")
+    seen: set[str] = set()
+    for grid in grids:
+        runs = grid.runs().keys()
+        hours = sum(cost[run] for run in runs & to_train) / 3600
+        line = f"{grid.request.study.name:24} {len(grid.cells):6} {len(runs):6} {len(runs - seen):6}"
+        console.print(f"{line} {len(runs & to_train):9}  {hours:.2f}", highlight=False)
+        seen |= runs
+    asked = sum(len(grid.runs()) for grid in grids)
+    saved = 100 * (1 - len(together) / asked)
+    alone = sum(cost[run] for grid in grids for run in grid.runs())
+    console.print(
+        f"{asked} runs asked for, {len(together)} after sharing: {saved:.1f}% of the trainings and "
+        f"{100 * (1 - sum(cost.values()) / alone):.1f}% of their time saved",
+        highlight=False,
+    )
+    left = sum(cost[run] for run in to_train)
+    console.print(
+        f"{len(whole.train)} to train, {len(whole.evaluate)} to evaluate only, {len(whole.done)} reused, "
+        f"{len(whole.running)} running elsewhere, {len(whole.hopeless)} diverged before; estimated "
+        f"{duration(left / max(1, workers))} on {workers} workers ({basis}), "
+        f"{sum(disk_bytes(run.config) for run in whole.train) / 1e6:,.0f} MB of disk",
+        highlight=False,
+    )
