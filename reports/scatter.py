@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from reports.canvas import GREY
@@ -74,7 +75,9 @@ def _draw(axes: Axes, part: Frame, style_of: Mapping[str, Mapping[str, Any]]) ->
             axes.annotate(_name(shown, point), (x, y), _OFFSETS[0], textcoords="offset points", **_NAME)
     if places and min(places) > 0 and max(places) / min(places) > 8:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.12, 0.12)
     axes.set_xlabel(shown.manifest.label_of_metric(spec.x))
     if missing:
