@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 _GRADIENT_TOLERANCE = 1e-5
-_MOST_ITERATIONS = 2000
+MOST_ITERATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,24 @@ class LinearClassifier:
 
 
 def fit_logistic(
-    features_ND: torch.Tensor, targets: torch.Tensor, classes: int, penalties: Sequence[float]
+    features_ND: torch.Tensor,
+    targets: torch.Tensor,
+    classes: int,
+    penalties: Sequence[float],
+    iterations: int = MOST_ITERATIONS,
 ) -> Iterator[LinearClassifier]:
     """A classifier for each l2 penalty, which minimises mean loss + l2/2 * |W|^2 on standardised features.
 
     targets: labels_N, with cross-entropy as loss; or 0 and 1 as float (N, C) where pictures have several classes, with
         one binary logistic regression per class. The bias is not penalised. In float64.
+    iterations: where to stop before convergence.
 
     Features of a ReLU network are strongly correlated, which costs L-BFGS many iterations. So the search runs
     in coordinates V with W = P V, where P is the inverse square root of the initial curvature: same
     objective, same optimum. It starts at the classifier before, so penalties in order cost less. Converged when no
     component of the gradient by V and bias exceeds 1e-5; the objective is then within about 1e-8 of its
-    minimum. Warns where that is not reached in 2,000 iterations (separable classes with l2=0 have no optimum).
+    minimum. Warns where that is not reached in 2,000 iterations (separable classes with l2=0 have no optimum); fewer
+    `iterations` are the caller's choice, and no reason to warn.
     """
     x_ND = features_ND.double()
     mean_D = x_ND.mean(0)
@@ -58,7 +64,7 @@ def fit_logistic(
     for l2 in penalties:
         root_D = _root_of_curvature(variance_D * curvature, l2)
         start_DC = root_D[:, None] * (basis_DD.T @ weight_DC)
-        weight_DC, bias_C = _minimise(x_ND, targets, l2, basis_DD / root_D, start_DC, bias_C)
+        weight_DC, bias_C = _minimise(x_ND, targets, l2, basis_DD / root_D, start_DC, bias_C, iterations)
         yield LinearClassifier(weight_DC, bias_C, mean_D, std_D)
 
 
@@ -74,6 +80,7 @@ def _minimise(
     p_DD: torch.Tensor,
     start_DC: torch.Tensor,
     start_C: torch.Tensor,
+    iterations: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best weights W = P V and bias, from V = `start_DC`."""
     xp_ND = x_ND @ p_DD
@@ -81,8 +88,8 @@ def _minimise(
     bias_C = start_C.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [v_DC, bias_C],
-        max_iter=_MOST_ITERATIONS,
-        max_eval=2 * _MOST_ITERATIONS,
+        max_iter=iterations,
+        max_eval=2 * iterations,
         history_size=20,
         tolerance_grad=_GRADIENT_TOLERANCE,
         tolerance_change=0,
@@ -103,6 +110,6 @@ def _minimise(
     optimizer.step(objective)
     objective()
     gradient = max(p.grad.abs().max().item() for p in (v_DC, bias_C) if p.grad is not None)
-    if not gradient <= _GRADIENT_TOLERANCE:
+    if not gradient <= _GRADIENT_TOLERANCE and iterations == MOST_ITERATIONS:
         warnings.warn(f"logistic regression did not converge: largest gradient {gradient:.1e}", stacklevel=3)
     return (p_DD @ v_DC).detach(), bias_C.detach()

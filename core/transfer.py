@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 VALIDATION = 0.2
 """Share of the training pictures held out where a data set has no validation pictures of its own."""
+ITERATIONS = 100
+"""Of L-BFGS for each penalty. With weak ones the optimum lies far off, and moves no prediction that matters."""
 BATCH_NORM_STEPS = 10
 """Batch-norm momentum is max(1 - 10/s, 0.9), s the steps of an epoch (App. B.8)."""
 
@@ -111,11 +113,13 @@ def _linear(
     classes = len(data_set.classes)
     # From strong to weak: each starts at the one before, and near 0 there is little to find.
     penalties = log_spaced(*config.l2, config.l2_values)[::-1]
-    fits = fit_logistic(h_ND[learn], targets[learn], classes, [l2 / len(learn) for l2 in penalties])
+    fits = fit_logistic(h_ND[learn], targets[learn], classes, [l2 / len(learn) for l2 in penalties], ITERATIONS)
     scores = [score(config, _numpy(fit.logits(h_ND[choose])), data_set.targets[choose]) for fit in fits]
     best = penalties[int(np.argmax(scores))]
     both = np.concatenate([learn, choose])
-    (fit,) = fit_logistic(h_ND[both], targets[both], classes, [best / len(both)])
+    *_, fit = fit_logistic(
+        h_ND[both], targets[both], classes, [l2 / len(both) for l2 in penalties if l2 >= best], ITERATIONS
+    )
     return _numpy(fit.logits(h_ND[data_set.test])), {"l2": best, "validation": max(scores)}
 
 
