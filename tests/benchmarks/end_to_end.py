@@ -2,7 +2,8 @@
 
 Ours is the training loop with all that it does beside (journal, checkpoints). lightly's is the example of its
 documentation: its transform in a DataLoader of worker processes, its projection head and loss, Lightning's trainer.
-Both have all cores; the first steps, in which workers and threads start, do not count.
+Both train on one thread, as a worker of a sweep does; lightly's pictures come from two worker processes beside. The
+first steps, in which workers start and fill their queue, do not count.
 """
 
 import contextlib
@@ -22,7 +23,6 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from core import cost
 from core.config import RunConfig, run_config, unflatten
-from core.environment import cores
 from core.rundir import RunDirectory
 from core.train import Stopped, Training
 from tests.benchmarks.augment import Pictures
@@ -43,8 +43,8 @@ RESNET18 = {"encoder.depth": 18, "encoder.stem": "cifar", "train.batch_size": 32
 
 def lines(quick: bool) -> Iterator[Line]:
     """The small encoder of `mini`; and ResNet-18 with the CIFAR stem, where arithmetic is nearly all there is."""
-    torch.set_num_threads(cores())
-    cases = {"small encoder": (SMALL, 4 if quick else 16)}
+    torch.set_num_threads(1)
+    cases = {"small encoder": (SMALL, 8 if quick else 24)}
     if not quick:
         cases["ResNet-18, CIFAR stem"] = (RESNET18, 2)
     for case, (settings, steps) in cases.items():
@@ -126,16 +126,17 @@ def by_lightly(training: Training, steps: int) -> Contender:
     x_NCHW = training.pictures.batch(torch.arange(len(training.pictures)))
     transform = SimCLRTransform(input_size=config.data.image_size, cj_strength=config.augment.color_strength)
     module = SimCLR(config)
-    ready = 2
+    workers = 2
+    ready = 2 + 2 * workers
 
     def run() -> Turn:
-        # As many pictures as steps: an epoch's end would stop the workers.
-        wanted = (ready + steps) * batch
+        # More pictures than steps: the workers are to be as busy in the last step as in the first.
+        wanted = (ready + steps + 4 * workers) * batch
         dataset = Pictures(x_NCHW.repeat(-(-wanted // len(x_NCHW)), 1, 1, 1)[:wanted], transform)
-        loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, num_workers=cores())
+        loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, num_workers=workers)
         stopwatch = Stopwatch(ready)
         trainer = lightning.Trainer(
-            max_epochs=1,
+            max_steps=ready + steps,
             accelerator="cpu",
             callbacks=[stopwatch],
             logger=False,

@@ -1,7 +1,7 @@
 """Linear evaluation and kNN on the same features: ours beside scikit-learn's and lightly's, with each one's accuracy.
 
 The features are those of the untrained encoder of `mini` on the embedded pictures: non-negative and strongly
-correlated, as features of a ResNet are. scikit-learn gets them standardised and the same penalty.
+correlated, as features of a ResNet are. One thread each. scikit-learn gets them standardised and the same penalty.
 """
 
 import tempfile
@@ -12,12 +12,12 @@ import torch
 from lightly.utils.benchmarking.knn import knn_predict
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from core import data
 from core.config import DataConfig, EncoderConfig, KnnConfig, LinearConfig
 from core.encoder import build_encoder
-from core.environment import cores
 from core.features import extract_features
 from core.knn import knn_scores
 from core.linear import fit_linear, topk_accuracy
@@ -47,7 +47,8 @@ class Features:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    torch.set_num_threads(cores())
+    torch.set_num_threads(1)
+    threadpool_limits(1)  # scikit-learn's
     features = Features(*((2048, 1000) if quick else (16384, 10000)))
     size = f"{len(features.train_ND):,} x {features.train_ND.shape[1]}"
     rounds = 3
