@@ -73,6 +73,12 @@ OWN_OF_A_STUDY = {
         "augment.solarize_p",
         "augment.motion_blur_p",
     },
+    "color_histograms": {"train.epochs"},
+    "loss_gradients": {"train.epochs"},
+    "head_information": {"head.out_dim", "augment.transforms", "augment.sobel_p"},
+    "semi_supervised": {"encoder.width", "train.epochs"},
+    "training_length": {"train.epochs", "optimizer.lr_scaling", "optimizer.base_lr"},
+    "transfer": {"encoder.width", "train.objective", "train.epochs", "augment.transforms"},
     "cifar10_recipe": {
         "data.image_size",
         "data.stored_size",
