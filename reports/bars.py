@@ -12,7 +12,7 @@ from reports.plots import OUTLINED, Frame, by_place, draw_frames, palette
 from reports.shown import Shown
 from reports.statistics import Agreement
 
-_MOST_PRINTED = 16  # Of more bars in a frame the numbers would not fit above them.
+_NARROWEST_PRINTED_INCHES = 0.24  # Numbers do not fit above narrower bars.
 _GROUP = 0.82  # of the distance between groups
 _BAR_INCHES, _GAP_INCHES = 0.13, 0.22
 _RED, _GREY = "#8f1d1d", "#444444"
@@ -31,11 +31,12 @@ def draw_bars(shown: Shown, agreement: Agreement | None) -> Figure:
         for colour, label in zip(colour_of.values(), _labels(shown, hue), strict=True)
         if hue
     ]
+    width = min(12.0, max(4.5, width, min(names, 8.0)))
     return draw_frames(
         shown,
         agreement,
-        lambda axes, part: _draw(axes, part, x, hue, colour_of),
-        min(12.0, max(4.5, width, min(names, 8.0))),
+        lambda axes, part: _draw(axes, part, x, hue, colour_of, width - 0.9),
+        width,
         keys,
         shown.manifest.label(hue) if hue else "",
         "The vertical axes need not start at zero. Lines on the bars are 95% intervals.",
@@ -46,12 +47,12 @@ def _labels(shown: Shown, hue: str) -> list[str]:
     return [shown.label(hue, value) for value in shown.axes[hue]] if hue else [""]
 
 
-def _draw(axes: Axes, part: Frame, x: str, hue: str, colour_of: dict[str, Any]) -> None:
+def _draw(axes: Axes, part: Frame, x: str, hue: str, colour_of: dict[str, Any], inches: float) -> None:
     groups = part.shown.axes[x]
     at = by_place(part.points, x, hue) if hue else {(*place, ""): p for place, p in by_place(part.points, x).items()}
     low, high = _limits(part)
     width = _GROUP / len(colour_of)
-    is_printed = len(at) <= _MOST_PRINTED
+    is_printed = width * inches / len(groups) >= _NARROWEST_PRINTED_INCHES
     for group, value in enumerate(groups):
         for number, (name, colour) in enumerate(colour_of.items()):
             point = at.get((plain(value), name))

@@ -13,7 +13,7 @@ import pandas as pd
 from reports.collect import STATES
 from reports.manifest import METRICS, Manifest
 from reports.shown import Point, Shown
-from reports.spec import keys
+from reports.spec import Table, keys
 from reports.statistics import OVER_SEEDS, TEST_SAMPLE, Agreement, Interval
 
 _WORDS = {
@@ -140,6 +140,9 @@ def reduction_sentences(shown: Shown) -> list[str]:
     if spec.mean_over:
         over = " and ".join(f"{manifest.label(key)} ({values[key]} values)" for key in keys(spec.mean_over))
         sentences.append(f"Each number is the mean over {over}.")
+    if isinstance(spec, Table) and spec.bold:
+        along = " and ".join(map(manifest.label, keys(spec.bold)))
+        sentences.append(f"Bold: not significantly worse than the best by {along} (p > 0.05, paired permutation test).")
     return sentences
 
 

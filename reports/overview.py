@@ -19,10 +19,12 @@ INDEX_FILE = "index.html"
 _VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE)
 
 _STYLE = """
+body { max-width: 1500px; } th, td { padding: 4px 8px 4px 6px; }
 .studies { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 18px; margin-top: 14px; }
 .studies article { border: 1px solid #d8d8d8; border-radius: 6px; padding: 12px 14px; }
 .studies h3 { font-size: 15px; margin: 0 0 4px; } .studies p { font-size: 13px; margin: 3px 0; color: #444; }
-.studies img { display: block; width: 100%; height: 190px; object-fit: contain; object-position: left top; margin: 6px 0; }
+.studies img { display: block; width: 100%; height: 190px; object-fit: contain; object-position: left top;
+  margin: 6px 0; }
 """
 
 

@@ -4,6 +4,7 @@ Ours and the paper's stand in frames of their own with the same layout and, like
 their own: small experiments are compared with the paper's by their pattern. Nothing is told by colour alone.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, log
@@ -103,7 +104,7 @@ def draw_frames(
     canvas.arrange(below=strip)
     for number, part in enumerate(parts, start=1):
         axes = canvas.figure.add_subplot(rows, columns, number)
-        finish(axes, part)
+        finish(axes, part, width / columns)
         if part.numbers:
             draw(axes, part)
         else:
@@ -125,9 +126,9 @@ def draw_frames(
     return canvas.figure
 
 
-def finish(axes: Axes, part: Frame) -> None:
-    """Title, grid, references and the name of what is measured."""
-    axes.set_title(part.title, loc="left", fontsize=10, fontweight="bold")
+def finish(axes: Axes, part: Frame, width: float) -> None:
+    """Title, grid, references and the name of what is measured; `width`: of the frame in inches."""
+    axes.set_title(textwrap.fill(part.title, int((width - 0.8) * 9)), loc="left", fontsize=10, fontweight="bold")
     axes.set_ylabel(_y_label(part), color=INK)
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)

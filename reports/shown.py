@@ -24,7 +24,8 @@ from reports.statistics import Interval, summarize
 class Point:
     """One number of ours with the paper's (NaN: none) beside it.
 
-    values: on the axes of the report. state and cause: of the runs behind it; asked: how many seeds it should have.
+    values: on the axes of the report. state and cause: of the runs behind it; asked: how many seeds it should have;
+    cell: its number among the shown cells.
     """
 
     values: dict[str, Any]
@@ -34,6 +35,7 @@ class Point:
     state: str
     cause: str
     asked: int
+    cell: int
 
     @property
     def is_there(self) -> bool:
@@ -113,7 +115,8 @@ def show(manifest: Manifest, runs: pd.DataFrame, table: pd.DataFrame) -> Shown:
             interval = interval_of_runs(group, name) if len(rows[cell]) == 1 else _interval(own[name][cell])
             paper_number = float(paper[name][cell])
             place = {**values, **on_axes}
-            points.append(Point(place, name, interval, paper_number, common_state(states), causes, len(manifest.seeds)))
+            state = common_state(states)
+            points.append(Point(place, name, interval, paper_number, state, causes, len(manifest.seeds), cell))
     axes = {axis.key: list(axis.values) for axis in manifest.axes if axis.key not in spec.away()}
     for on_axes in of_metrics.values():
         for key, value in on_axes.items():

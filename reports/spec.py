@@ -101,12 +101,16 @@ class Heatmap(Spec):
 
 @_typed
 class Table(_OfMetrics):
-    """A printed table. Rows or columns left out take all other axes: a line per cell, a column per metric."""
+    """A printed table. Rows or columns left out take all other axes: a line per cell, a column per metric.
+
+    bold: axes along which all that is not significantly worse than the best is printed bold (permutation.py).
+    """
 
     PLACES: ClassVar[tuple[str, ...]] = ("rows", "columns")
     kind: Literal["table"] = "table"
     rows: Keys = ""
     columns: Keys = ""
+    bold: Keys = ""
 
     def layout(self, axes: Iterable[str], metric: str) -> dict[str, list[str]]:
         placed = super().layout(axes, metric)
@@ -220,6 +224,8 @@ def _check_places(spec: Any, shown: Mapping[str, int]) -> None:
             if key in placed:
                 raise InvalidValue(f"report.{place}", key, f"stands already at report.{placed[key]}")
             placed[key] = place
+    for key in keys(spec.bold) if isinstance(spec, Table) else []:
+        one_of("axis in report.bold", key, shown)
     if isinstance(spec, Panel) or (isinstance(spec, Table) and not (spec.rows and spec.columns)):
         return
     for key, values in shown.items():

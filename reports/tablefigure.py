@@ -7,7 +7,7 @@ from reports.canvas import Canvas
 from reports.captions import caption_lines
 from reports.shown import Shown
 from reports.statistics import Agreement
-from reports.tables import printed
+from reports.tables import Bold, printed
 
 MOST_LINES = 60
 _LINE_INCHES = 0.26
@@ -29,7 +29,7 @@ def draw_table(shown: Shown, agreement: Agreement | None) -> Figure:
         x = 0.2 + sum(widths[:number])
         canvas.put(x, _TOP, name, weight="bold")
         for line, text in enumerate(frame[name], start=1):
-            canvas.put(x, _TOP + line * _LINE_INCHES, text)
+            canvas.put(x, _TOP + line * _LINE_INCHES, text, weight="bold" if isinstance(text, Bold) else "normal")
     left, right = 0.2 / canvas.width, (0.2 + sum(widths)) / canvas.width
     for y, weight in ((_TOP - 0.16, 1.2), (_TOP + 0.13, 0.6), (bottom, 1.2)):
         height = canvas.height_of(y)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.captions import format_number, metrics_phrase, reference_lines, text_of
+from reports.manifest import plain
+from reports.permutation import as_good_as_the_best, place_of
 from reports.shown import Point, Shown
 from reports.spec import Table, parse_report
 
@@ -37,6 +39,10 @@ _MOST_LONG = 6
 _Head = tuple[str, ...]
 
 
+class Bold(str):
+    """A text of the table that is printed bold."""
+
+
 class _Line(NamedTuple):
     """A line of the table: its names, our texts and the paper's by column."""
 
@@ -52,7 +58,7 @@ def printed(shown: Shown) -> pd.DataFrame:
     """
     rows, columns = layout(shown)
     points = shown.at([*rows, *columns])
-    heads = list(dict.fromkeys(place[len(rows) :] for place in points))
+    heads = _in_order(shown, columns, (place[len(rows) :] for place in points))
     lines = _lines(shown, rows, columns, points, heads) + _beside(shown, rows, columns, points)
     titles = [shown.manifest.label(key) for key in rows] or [""]
     has_paper = any(line.paper for line in lines)
@@ -65,16 +71,25 @@ def printed(shown: Shown) -> pd.DataFrame:
         paper = [line.paper.get(head, "") for line in lines]
         if any(paper) and len(heads) <= _MOST_PAIRED:
             texts["paper" if len(heads) == 1 else f"{title}, paper"] = paper
-    return pd.DataFrame(texts)
+    return pd.DataFrame(texts, dtype=object)
+
+
+def _in_order(shown: Shown, axes: Sequence[str], places: Iterable[_Head]) -> list[_Head]:
+    """Each place once, in the order of the axes' values."""
+    order = {key: [plain(value) for value in shown.axes[key]] for key in axes}
+    distinct = dict.fromkeys(places)
+    return sorted(distinct, key=lambda place: [order[key].index(text) for key, text in zip(axes, place, strict=True)])
 
 
 def _lines(
     shown: Shown, rows: Sequence[str], columns: Sequence[str], points: Mapping[_Head, Point], heads: Sequence[_Head]
 ) -> list[_Line]:
     lines = []
-    for name in dict.fromkeys(place[: len(rows)] for place in points):
+    bold = as_good_as_the_best(shown) if isinstance(shown.spec, Table) and shown.spec.bold else set()
+    for name in _in_order(shown, rows, (place[: len(rows)] for place in points)):
         cells = {head: points[(*name, *head)] for head in heads if (*name, *head) in points}
         own = {head: text_of(point, short=len(heads) > _MOST_LONG) for head, point in cells.items()}
+        own |= {head: Bold(own[head]) for head, point in cells.items() if place_of(point) in bold}
         paper = {head: format_number(point.paper) for head, point in cells.items() if not isnan(point.paper)}
         lines.append(_Line(list(map(shown.label, rows, name)) or ["this study"], own, paper))
     return lines
@@ -146,9 +161,11 @@ def _latex_row(texts: Iterable[str]) -> str:
 
 
 def _latex_text(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in str(text).replace("\n", " "))
+    escaped = "".join(_TEX.get(character, character) for character in str(text).replace("\n", " "))
+    return f"\\textbf{{{escaped}}}" if isinstance(text, Bold) else escaped
 
 
 def _markdown_text(text: str) -> str:
     flat = html.escape(str(text).replace("\n", " "), quote=False)
-    return re.sub(r"([\\`*_|~]|^[#+-]|\](?=[(\[:]))", r"\\\1", flat)
+    escaped = re.sub(r"([\\`*_|~]|^[#+-]|\](?=[(\[:]))", r"\\\1", flat)
+    return f"**{escaped}**" if isinstance(text, Bold) else escaped

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 -- studies as one-line mappings
 """The page of all studies, and what all studies cost together."""
 
 import json
@@ -142,7 +141,7 @@ def test_study_all_takes_overrides_where_they_fit():
     assert asked["recipe"].overrides == {"evaluate.knn.k": 5}
     assert asked["augment_pairs"].overrides == {}
     assert asked["augment_pairs"].changes == ()
-    with pytest.raises(UserError, match="unknown key .strenth.: did you mean .strength."):
+    with pytest.raises(UserError, match="unknown key 'strenth': did you mean 'strength'"):
         request.read(["study=all", "strenth=1/8"])
     with pytest.raises(UserError, match=r"train.epochs=3: .* by its axis"):
         request.read(["study=all", "train.epochs=3"])
