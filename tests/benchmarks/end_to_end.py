@@ -38,7 +38,7 @@ COMMON = {
     "train.epochs": 100000,
 }
 SMALL = {"encoder.depth": 10, "encoder.width": 0.25, "encoder.stem": "imagenet", "train.batch_size": 128}
-RESNET18 = {"encoder.depth": 18, "encoder.stem": "cifar", "train.batch_size": 32}
+RESNET18 = {"encoder.depth": 18, "encoder.stem": "cifar", "train.batch_size": 16}
 
 
 def lines(quick: bool) -> Iterator[Line]:

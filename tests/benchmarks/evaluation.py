@@ -49,7 +49,7 @@ class Features:
 def lines(quick: bool) -> Iterator[Line]:
     torch.set_num_threads(1)
     threadpool_limits(1)  # scikit-learn's
-    features = Features(*((2048, 1000) if quick else (16384, 10000)))
+    features = Features(*((2048, 1000) if quick else (8192, 2000)))
     size = f"{len(features.train_ND):,} x {features.train_ND.shape[1]}"
     rounds = 3
     for case, unit, makers in (
