@@ -3,8 +3,9 @@
 The file names host, boot, process and SLURM job of its owner. It is looked at and replaced only under a
 short file lock, so of many workers that want a run exactly one gets it; a lease whose owner is dead is
 taken over. An owner on this host is dead when its process is gone (whatever the file's age); an owner on
-another host is dead when it has not renewed its lease for `STALE_SECONDS`, or at once if it was an earlier
-attempt of the SLURM job that asks: a job that was queued again does not wait for its own past.
+another host is dead when it has not renewed its lease for `STALE_SECONDS`, or for `OWN_STALE_SECONDS` if it
+was an earlier attempt of the SLURM job that asks: SLURM has given that one up, but a node that is only cut off
+may still execute it.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from core.rundir import read_json, write_json
 
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 300.0
+OWN_STALE_SECONDS = 3 * RENEW_SECONDS
 
 
 class Lease:
@@ -83,10 +85,9 @@ def read_owner(path: Path) -> dict[str, Any] | None:
 def is_alive(owner: dict[str, Any], path: Path) -> bool:
     if owner["host"] != socket.gethostname():
         job, restart = slurm_job()
-        if job and owner["job"] == job and owner["restart"] < restart:
-            return False
+        is_own_past = job and owner["job"] == job and owner["restart"] < restart
         try:
-            return time.time() - path.stat().st_mtime < STALE_SECONDS
+            return time.time() - path.stat().st_mtime < (OWN_STALE_SECONDS if is_own_past else STALE_SECONDS)
         except FileNotFoundError:
             return False
     return owner["boot"] == boot_id() and process_started(owner["pid"]) == owner["started"]

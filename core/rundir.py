@@ -29,22 +29,33 @@ from core.errors import UserError
 from core.identity import SCHEMA_VERSION, run_id
 
 
+class _Below:
+    """A path in the run directory, made when it is asked for: a status looks at few files of many runs."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __get__(self, directory: "RunDirectory", kind: type) -> Path:
+        return directory.path / self._name
+
+
 class RunDirectory:
     """Paths and records of the run `run`, below the folder `runs`."""
 
     def __init__(self, runs: str | Path, run: str):
         self.id = run
         self.path = Path(runs) / run
-        self.config_file = self.path / "config.yaml"
-        self.lease_file = self.path / "lease.json"
-        self.attempts_file = self.path / "attempts.jsonl"
-        self.journal_file = self.path / "journal.jsonl"
-        self.checkpoint_file = self.path / "checkpoint.pt"
-        self.encoder_file = self.path / "encoder.safetensors"
-        self.head_file = self.path / "head.safetensors"
-        self.result_file = self.path / "result.json"
-        self.evaluations = self.path / "evaluations"
-        self.log_file = self.path / "log.txt"
+
+    config_file = _Below("config.yaml")
+    lease_file = _Below("lease.json")
+    attempts_file = _Below("attempts.jsonl")
+    journal_file = _Below("journal.jsonl")
+    checkpoint_file = _Below("checkpoint.pt")
+    encoder_file = _Below("encoder.safetensors")
+    head_file = _Below("head.safetensors")
+    result_file = _Below("result.json")
+    evaluations = _Below("evaluations")
+    log_file = _Below("log.txt")
 
     @classmethod
     def create(cls, runs: str | Path, config: RunConfig) -> "RunDirectory":

@@ -137,13 +137,16 @@ def _join(state: RunState, submission: Submission, task: Task, run: str) -> tupl
     if task.state == "COMPLETED":
         note = "" if submission.jobs else f"run {run} is {state.state}, but {said}"
         return state, note
-    note = ""
-    if task.state == "FAILED" and not submission.log(task.id).exists():
-        note = f"{said} and left no log: does that node see {submission.folder}? (output_dir must be shared)"
     if state.state == State.FAILED and state.cause != Cause.KILLED:
-        return state, note
+        return state, ""
     cause = CAUSES[task.state]
-    return RunState(State.FAILED, cause, f"{said}, exit code {task.note}{_advice(cause)}"), note
+    if cause == Cause.KILLED and submission.tells_of_memory(task.id):
+        cause = Cause.OUT_OF_MEMORY  # clusters that watch memory without cgroups only write it down
+    if task.state == "FAILED" and not submission.log(task.id).exists():
+        advice = f" and no log: does that node see {submission.folder}? output_dir must be a folder that all nodes see"
+    else:
+        advice = _advice(cause)
+    return RunState(State.FAILED, cause, f"{said}, exit code {task.note}{advice}"), ""
 
 
 def _advice(cause: Cause) -> str:

@@ -8,6 +8,7 @@ A submission of many runs has several arrays where the cluster limits their size
 
 import getpass
 import json
+import os
 import secrets
 import socket
 import time
@@ -27,6 +28,9 @@ RECORD_FILE = "submission.json"
 CONFIGS_FILE = "configs.jsonl"
 ENDED_FILE = "ended"
 LOG_FOLDER = "logs"
+MEMORY_WORDS = ("oom-kill", "oom_kill", "exceeded memory limit")
+"""In SLURM's line in a job's log when the job was killed for its memory."""
+TAIL_BYTES = 4096
 REQUEUE_CODE = 75
 """Exit code of a job that saved its run and wants to be queued again (EX_TEMPFAIL)."""
 
@@ -101,6 +105,16 @@ class Submission:
     def log(self, task: str) -> Path:
         """What a task printed; `task` is SLURM's number `<array job>_<index>`."""
         return self.folder / LOG_FOLDER / f"{task}_0_log.out"
+
+    def tells_of_memory(self, task: str) -> bool:
+        """Whether SLURM wrote to a task's log that it needed too much memory."""
+        try:
+            with open(self.log(task), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return False
+        return any(words in text for words in MEMORY_WORDS)
 
     def end(self) -> None:
         """Mark that no job of this submission is in the queue any more, nor will be."""

@@ -9,6 +9,7 @@ its runs by its submission's folder and its index, which is whole on disk before
 import contextlib
 import io
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from sweeps.plan import Plan, plan
 from sweeps.snapshot import freeze
 from sweeps.submission import (
     LOG_FOLDER,
+    MEMORY_WORDS,
     REQUEUE_CODE,
     Submission,
     listed,
@@ -123,7 +125,7 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
             job = _call_sbatch(executor)
         except UserError:
             if not submission.array_jobs:
-                submission.end()
+                shutil.rmtree(submission.folder)
             raise
         submission = submission.with_array_job(job)
     return submission
@@ -185,17 +187,21 @@ def _parameters(submission: Submission, array: int, settings: SlurmSettings, aft
         "additional_parameters": {"chdir": submission.code, "requeue": True, **settings.extra},
         "setup": settings.setup or None,
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={settings.cpus_per_task}"],
-        "teardown": _teardown(submission.retries),
+        "teardown": _teardown(submission),
     }
 
 
-def _teardown(retries: int) -> list[str]:
+def _teardown(submission: Submission) -> list[str]:
     """Shell lines after the program: queue the job again where its end can pass, and end as the program did."""
+    log = submission.log("${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}")
+    memory = " ".join(f"-e {shlex.quote(words)}" for words in MEMORY_WORDS)
     return [
         "code=$?",
+        f"log={shlex.quote(str(log.parent))}/{log.name}",
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
-        f'  134|135|137|139) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ] && again=true ;;  # killed',
+        "  134|135|137|139)  # killed; for its memory it would be again",
+        f'    grep -qs {memory} "$log" || [ "${{SLURM_RESTART_COUNT:-0}}" -ge {submission.retries} ] || again=true ;;',
         "esac",
         '[ -z "$again" ] || scontrol requeue "$SLURM_JOB_ID"',
         "exit $code",

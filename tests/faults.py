@@ -44,6 +44,7 @@ JOBS = [
 ]
 FOLDER_MB = 300
 """Size of the file system of the output folder."""
+MLFLOW = "MLflow server stopped and started"
 TRIES = 4
 """How often a fault is tried that found nothing to strike."""
 
@@ -90,7 +91,8 @@ def campaign(
     """
     begin = time.monotonic()
     startup = _startup_seconds()
-    one = Disturber(Lab(cluster, folder, words), [path.name for path in expected.iterdir()], seed)
+    runs = [path.name for path in expected.iterdir()]
+    one = Disturber(Lab(cluster, folder, words), runs, seed, has_server=MLFLOW in kinds)
     times: dict[str, int] = defaultdict(int)
     victims: dict[str, set[str]] = defaultdict(set)
     missed = []
@@ -104,7 +106,7 @@ def campaign(
                     break
                 try:
                     hit = one.strike(kind)
-                except (TimeoutError, subprocess.SubprocessError) as error:
+                except (OSError, subprocess.SubprocessError) as error:
                     print(f"{kind}: {error}", file=sys.stderr)
                 if hit:
                     break
@@ -113,7 +115,7 @@ def campaign(
                 victims[kind] |= hit
             else:
                 missed.append(kind)
-            time.sleep(one.chance.uniform(0.5, 2))
+            time.sleep(one.chance.uniform(0.2, 1))
         one.mend(begin + seconds + 600)
     lost = {run for run in one.runs if is_lost(expected, one.lab.runs, run)}
     repeated: dict[str, list[float]] = defaultdict(list)

@@ -80,6 +80,21 @@ def test_another_host_is_believed_until_it_stops_renewing(tmp_path: Path):
     assert holder(path) is None
 
 
+def test_a_job_queued_again_waits_until_its_own_past_on_another_host_stops_renewing(tmp_path: Path, monkeypatch):
+    """A node that is only cut off may still execute the earlier attempt."""
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps({**lease.this_process(), "host": "elsewhere", "job": "7_1", "restart": 0}))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert holder(path) is not None
+    ago = time.time() - lease.OWN_STALE_SECONDS - 1
+    os.utime(path, (ago, ago))
+    assert holder(path) is None
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert holder(path) is not None  # to another job it is somebody else's
+
+
 def test_a_torn_lease_file_is_nobodys(tmp_path: Path):
     path = tmp_path / "lease.json"
     path.write_text('{"host": "el')

@@ -157,6 +157,8 @@ def test_a_refusal_of_slurm_is_passed_on(cluster, monkeypatch):
     assert done.returncode == 2
     assert "invalid partition specified: nowhere" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert open_submissions(cluster / "outputs") == []
+    assert not list((cluster / "outputs").glob("submissions/*/*"))
 
 
 def test_without_sbatch_there_is_one_line_that_says_what_to_use(cluster, monkeypatch):

@@ -40,7 +40,8 @@ SlurmdSpoolDir={folder}/spool.%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerNode=1300
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0,preempt_send_user_signal
 PreemptType=preempt/partition_prio
@@ -63,6 +64,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd}
 AccountingStoragePass={folder}/munge.socket
+AccountingStorageEnforce=associations
 NodeName=DEFAULT CPUs={cpus} RealMemory=4000 State=UNKNOWN
 {nodes}
 PartitionName=DEFAULT Nodes=ALL LLN=YES MaxTime=1-00:00:00 State=UP
@@ -144,6 +146,8 @@ class Cluster:
         self._start_database()
         self._begin("slurmdbd", "slurmdbd", "-D")
         self.wait(lambda: self._try("sacctmgr", "-i", "add", "cluster", "test"), what="slurmdbd")
+        self.call("sacctmgr", "-i", "add", "account", "lab", "cluster=test")
+        self.call("sacctmgr", "-i", "add", "user", "root", "account=lab")
         self.start_slurmctld("-c")
         for node in NODES:
             self.start_slurmd(node)
@@ -204,9 +208,15 @@ class Cluster:
         process.kill()
         process.wait()
 
-    def set_down(self, node: str) -> None:
-        """Ends the node's jobs as node failures."""
+    def crash(self, node: str) -> None:
+        """The node goes down with all processes of its jobs, which SLURM queues again as node failures."""
         self.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        left = [process for process in psutil.process_iter() if self._is_of_a_job(process, node)]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.wait(lambda: not any(map(psutil.Process.is_running, left)), 30, f"the end of the processes of {node}")
+        time.sleep(1)  # slurmstepd tells slurmd; a job that came back meanwhile would be refused as its own double
 
     def resume(self, node: str) -> None:
         self._try("scontrol", "update", f"nodename={node}", "state=resume")  # refused if it came back by itself
@@ -223,11 +233,18 @@ class Cluster:
         self.start_slurmctld()
 
     def hurry(self) -> None:
-        """Let requeued jobs start at once, which SLURM holds back for two minutes."""
+        """As time and an administrator would: start at once what SLURM holds back after a requeue, release what it holds
+        for good, and bring back a node that it drained because a job met its own past there."""
+        for line in self.call("sinfo", "--noheader", "-N", "--format=%N %E").splitlines():
+            node, reason = line.split(maxsplit=1)
+            if reason == "Duplicate jobid":
+                self._try("scontrol", "update", f"nodename={node}", "state=resume")
         for line in self.call("squeue", "--noheader", "--array", "--states=PENDING", "--format=%A %r").splitlines():
             job, reason = line.split(maxsplit=1)
             if reason == "BeginTime":
                 self._try("scontrol", "update", f"jobid={job}", "starttime=now")
+            elif "held" in reason.lower():
+                self._try("scontrol", "release", job)
 
     # Parts
 
@@ -284,13 +301,15 @@ class Cluster:
     def _try(self, *command: str) -> bool:
         return subprocess.run(command, env=self.env, capture_output=True, timeout=30).returncode == 0
 
-    def _is_of_a_job(self, process: psutil.Process) -> bool:
-        """Whether a process belongs to a job of this cluster, or watches over one (slurmstepd)."""
+    def _is_of_a_job(self, process: psutil.Process, node: str = "") -> bool:
+        """Whether a process belongs to a job of this cluster (on a node), or watches over one (slurmstepd)."""
         try:
-            name, place = process.name(), process.cwd()
-            is_ours = process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]
+            name, place, environment = process.name(), process.cwd(), process.environ()
         except psutil.Error:
             return False
+        is_ours = environment.get("SLURM_CONF") == self.env["SLURM_CONF"]
+        if node:
+            return is_ours and environment.get("SLURMD_NODENAME") == node
         return is_ours or (name.startswith("slurmstepd") and place.startswith(str(self.folder)))
 
 

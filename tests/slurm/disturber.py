@@ -27,8 +27,10 @@ REPEAT_SECONDS = 10.0
 class Disturber:
     """A study on a cluster, and ways to hurt it. Every fault returns the runs that it struck."""
 
-    def __init__(self, lab: Lab, runs: Iterable[str], seed: int):
+    def __init__(self, lab: Lab, runs: Iterable[str], seed: int, has_server: bool):
+        """has_server: whether the jobs write to an MLflow server, which costs a process per job."""
         self.lab = lab
+        self._has_server = has_server
         self.cluster = lab.cluster
         self.runs = sorted(runs)
         self.chance = random.Random(seed)
@@ -38,7 +40,8 @@ class Disturber:
         self._looked = 0.0
 
     def __enter__(self) -> "Disturber":
-        self._start_server()
+        if self._has_server:
+            self._start_server()
         self.watcher.start()
         self.submit().wait(START_SECONDS)
         return self
@@ -58,7 +61,8 @@ class Disturber:
 
     def submit(self) -> subprocess.Popen[bytes]:
         share = -(-len(self.runs) // JOBS)
-        return self.lab.start(f"launcher.runs_per_job={share}", f"tracking.uri=http://127.0.0.1:{self._port}")
+        tracking = f"tracking.uri=http://127.0.0.1:{self._port}" if self._has_server else "tracking.enabled=false"
+        return self.lab.start(f"launcher.runs_per_job={share}", tracking)
 
     def look_after(self) -> None:
         """Submit again where a job is gone and runs are missing, as a user does who looks in now and then."""
@@ -120,8 +124,7 @@ class Disturber:
 
     def node_down(self) -> set[str]:
         node, hit = self._some_node()
-        self.cluster.set_down(node)
-        time.sleep(1)
+        self.cluster.crash(node)
         self.cluster.resume(node)
         return hit
 
@@ -171,6 +174,7 @@ class Disturber:
         dead.wait()
         directory = RunDirectory(self.lab.runs, self.chance.choice(idle))
         owner = {"host": os.uname().nodename, "boot": boot_id(), "pid": dead.pid, "started": 1, "job": "", "restart": 0}
+        directory.path.mkdir(parents=True, exist_ok=True)
         directory.lease_file.write_text(json.dumps({**owner, "time": time.time()}))
         return {directory.id}
 
