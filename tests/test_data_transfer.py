@@ -13,6 +13,7 @@ from core.data.transfer import FACTS, load, require
 from core.errors import UserError
 from core.evaluations import TransferConfig
 from core.feasible import check_data
+from sweeps.run import main
 
 
 def _picture(file: Path, value: int) -> None:
@@ -191,3 +192,12 @@ def test_a_damaged_set_is_one_line(tmp_path: Path):
 def test_folders_cannot_say_that_a_picture_has_several_classes(tmp_path: Path):
     with pytest.raises(UserError, match="several classes"):
         _load("voc2007", tmp_path, "folder")
+
+
+def test_a_run_is_refused_before_anything_trains_and_a_plan_is_not(tmp_path: Path, capsys):
+    asked = ["study=transfer", "scale=smoke", "evaluate.transfer.source=torchvision", f"output_dir={tmp_path}"]
+    assert main([*asked, "action=plan"]) == 0
+    assert main([*asked, "launcher=debug", "tracking.enabled=false"]) == 2
+    printed = capsys.readouterr()
+    assert "evaluate.linear_food.dataset=food: Food-101 not found in" in printed.out + printed.err
+    assert not (tmp_path / "runs").exists()
