@@ -233,7 +233,7 @@ class Cluster:
         self.start_slurmctld()
 
     def hurry(self) -> None:
-        """As time and an administrator would: start at once what SLURM holds back after a requeue, release what it holds
+        """As time and an administrator would: start what SLURM holds back after a requeue, release what it holds
         for good, and bring back a node that it drained because a job met its own past there."""
         for line in self.call("sinfo", "--noheader", "-N", "--format=%N %E").splitlines():
             node, reason = line.split(maxsplit=1)
