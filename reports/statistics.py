@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import isnan, nan, sqrt
+from typing import Any
 
 import numpy as np
-from scipy import special
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -88,7 +88,7 @@ def p_greater(values: Numbers) -> float:
     mean, error = float(np.mean(values)), standard_error(values)
     if error == 0:
         return 0.0 if mean > 0 else 1.0
-    return float(special.stdtr(np.size(values) - 1, -mean / error))
+    return float(_special().stdtr(np.size(values) - 1, -mean / error))
 
 
 def holm(p_values: Numbers) -> list[float]:
@@ -165,10 +165,18 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 
 @cache
+def _special() -> Any:
+    """scipy.special, only when a number is asked for: plans read this module too, and should not wait for it."""
+    from scipy import special
+
+    return special
+
+
+@cache
 def _normal_quantile() -> float:
-    return float(special.ndtri((1 + LEVEL) / 2))
+    return float(_special().ndtri((1 + LEVEL) / 2))
 
 
 @cache
 def _t_quantile(degrees: int) -> float:
-    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(_special().stdtrit(degrees, (1 + LEVEL) / 2))
