@@ -22,12 +22,14 @@ def undisturbed(tmp_path: Path, tiny) -> RunDirectory:
 
 
 def test_training_lowers_the_loss(tmp_path: Path, tiny):
-    config = tiny({"train.epochs": 12})
+    # In the other tests' setting the loss of so small a network jumps up and down, and rounding decides where it ends.
+    easy = {"augment.color_strength": 0.2, "augment.crop_area": [0.5, 1.0], "loss.temperature": 0.5}
+    config = tiny({"train.epochs": 12, "optimizer.name": "adamw", "optimizer.base_lr": 0.01, **easy})
     directory = RunDirectory.create(tmp_path, config)
     train(config, directory)
     losses = [line["loss"] for line in kill.journal_of(directory) if line["event"] == "epoch"]
     assert len(losses) == 12
-    assert losses[-1] < losses[0] - 0.2
+    assert losses[-1] < losses[0] - 0.5
 
 
 @pytest.mark.parametrize("mining", ["none", "semi_hard"])
