@@ -24,12 +24,18 @@ cp "$1" "$QUEUE/$n"
 echo "Submitted batch job $n"
 """
 SQUEUE = """#!/bin/sh
+echo squeue >> "$CALLS"
 for file in "$QUEUE"/*; do
   [ -f "$file" ] || continue
   name=$(sed -n 's/^#SBATCH --job-name=//p' "$file")
   last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$file")
   for i in $(seq 0 "$last"); do echo "$name|$(basename "$file")|$i|PENDING||Priority"; done
 done
+"""
+SACCT = """#!/bin/sh
+echo sacct >> "$CALLS"
+i=0
+for state in $ENDED; do echo "$JOB|100_$i|$state|n1|0:9"; i=$((i + 1)); done
 """
 SCONTROL = """#!/bin/sh
 case "$*" in
@@ -50,13 +56,14 @@ def cluster(tmp_path, monkeypatch):
         "squeue": SQUEUE,
         "scontrol": SCONTROL,
         "srun": "#!/bin/sh\n",
-        "sacct": "#!/bin/sh\n",
+        "sacct": SACCT,
         "scancel": '#!/bin/sh\nfor job in "$@"; do rm -f "$QUEUE/$job"; done\n',
     }.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setenv("QUEUE", str(tmp_path / "queue"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path
 
 
@@ -123,6 +130,24 @@ def test_status_counts_what_waits(cluster):
     shown = call(cluster, *THREE, "action=status").stdout
     assert "3 queued" in shown
     assert "queued: 3 (Priority)" in shown
+
+
+def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_the_accounting(cluster, monkeypatch):
+    five = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop,blur"]
+    call(cluster, *five)
+    (submission,) = open_submissions(cluster / "outputs")
+    (cluster / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", submission.job_names[0])
+    monkeypatch.setenv("ENDED", "TIMEOUT PREEMPTED NODE_FAIL OUT_OF_MEMORY CANCELLED")
+    (cluster / "calls").unlink(missing_ok=True)
+    shown = call(cluster, *five, "action=status").stdout
+    for cause in ("timeout", "preempted", "node failure", "out of memory", "cancelled"):
+        assert f"{cause}: job 100_" in shown
+    assert shown.count("submit again to go on from its last checkpoint") == 4
+    assert "ask for more with launcher.mem_gb" in shown
+    assert "0 done" in shown
+    assert "5 failed" in shown
+    assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
 
 
 def test_plan_shows_the_script_and_submits_nothing(cluster):

@@ -192,6 +192,13 @@ class Cluster:
         lines = self.call("squeue", "--noheader", "--array", "--format=%F_%K %T").splitlines()
         return {identity.removesuffix("_N/A"): state for identity, state in map(str.split, lines)}
 
+    def clear(self) -> None:
+        """Cancel what is in the queue, and wait until it is empty."""
+        for job in {identity.partition("_")[0] for identity in self.jobs()}:
+            self._try("scancel", "--signal=KILL", "--full", job)
+            self._try("scancel", job)
+        self.wait(lambda: not self.jobs(), what="an empty queue")
+
     def states(self) -> dict[str, str]:
         """How every task ended or is, from the accounting."""
         lines = self.call("sacct", "-n", "-P", "-X", "-o", "JobID,State").splitlines()

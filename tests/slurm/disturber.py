@@ -91,7 +91,9 @@ class Disturber:
                 return self.chance.choice(sorted(found, key=lambda run: run.id))
             self.look_after()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing runs; queue: {self.cluster.jobs()}; see {self.lab.folder}")
+                queue = self.cluster.call("squeue", "--noheader", "--array", "--format=%i %T %r")
+                nodes = self.cluster.call("sinfo", "--noheader", "--Node", "--long")
+                raise TimeoutError(f"nothing runs; queue: {queue}; nodes: {nodes}")
             time.sleep(0.5)
         return None
 
