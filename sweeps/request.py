@@ -126,6 +126,7 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     overrides = [_parse(argument) for argument in arguments]
     named = [str(override.value()) for override in overrides if _key(override) == "study"]
     if not named or named[-1] == "list":
+        _split(overrides, [load_study(name, folders) for name in study_names(folders)])  # it may be `study`, misspelt
         raise UserError(f"study is missing: add study=NAME, one of {', '.join(study_names(folders))}, or study=all")
     names = study_names(folders) if named[-1] == "all" else named[-1:]
     studies = [load_study(name, folders) for name in names]
