@@ -5,6 +5,7 @@ a scale replaces what a smaller machine cannot do. Every key is a science key, p
 unless `MACHINE_KEYS` in core/identity.py lists it.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,6 +37,7 @@ __all__ = [
     "parse",
     "run_config",
     "unflatten",
+    "with_seed",
 ]
 
 DatasetName = Literal["synthetic", "cifar10", "cifar100", "stl10", "image_folder"]
@@ -265,3 +267,10 @@ _KEYS_OF_TRANSFORM = {
 def run_config(tree: Mapping[str, Any]) -> RunConfig:
     """Plain nested values to the config of a run. Raises: UserError."""
     return parse(RunConfig, tree)
+
+
+def with_seed(config: RunConfig, seed: int) -> RunConfig:
+    """The same run under another seed, a valid one; validating all else again would cost a large plan seconds."""
+    other = copy.copy(config)
+    object.__setattr__(other, "seed", seed)
+    return other

@@ -6,6 +6,7 @@ and the network that runs cannot drift apart.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 from core.config import EncoderConfig
@@ -66,6 +67,7 @@ class _Convolution:
         return self.inputs * self.outputs * self.kernel**2 + 2 * self.outputs
 
 
+@cache
 def multiply_adds(encoder: EncoderConfig, image_size: int) -> int:
     """Multiply-adds of the convolutions for one picture of `image_size` pixels, forward only."""
     stem, pooled = _stem(encoder)
@@ -82,6 +84,7 @@ def multiply_adds(encoder: EncoderConfig, image_size: int) -> int:
     return total
 
 
+@cache
 def parameters(encoder: EncoderConfig) -> int:
     """Trainable parameters of the encoder, without any classifier."""
     total = _stem(encoder)[0].parameters()

@@ -84,7 +84,7 @@ def _minimise(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best weights W^T = V^T P^T and bias, from V^T = `start_CD`."""
     xp_ND = x_ND @ p_DD
-    # Transposed, as in a linear layer: the gradient of so narrow a matrix is then a fast product, else three times slower.
+    # Transposed, as in a linear layer: so the gradient of this narrow matrix takes a third of the time.
     v_CD = start_CD.clone().requires_grad_()
     bias_C = start_C.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(

@@ -36,11 +36,25 @@ class RunState:
 def observe(runs: Path, run: str, evaluation_ids: Mapping[str, str]) -> RunState:
     """The state of one run, from a few file look-ups. Raises: UserError if a newer program wrote it."""
     directory = RunDirectory(runs, run)
-    directory.check_schema()
-    trained = directory.result_file.exists()
-    if trained and all(directory.evaluation_file(identity).exists() for identity in evaluation_ids.values()):
-        return RunState(State.DONE)
+    there = _names(directory.path)
+    if "config.yaml" in there:
+        directory.check_schema()
+    trained = "result.json" in there
+    if trained:
+        evaluated = _names(directory.evaluations) if "evaluations" in there else set()
+        if all(f"{identity}.json" in evaluated for identity in evaluation_ids.values()):
+            return RunState(State.DONE)
+    if there.isdisjoint(("lease.json", "attempts.jsonl")):
+        return RunState(State.TRAINED if trained else State.PENDING)
     return observe_unfinished(directory, trained)
+
+
+def _names(folder: Path) -> set[str]:
+    """What is in a folder: one question instead of one per file, of which a shared file system feels each."""
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
 
 
 def observe_all(runs: Path, evaluation_ids: Mapping[str, Mapping[str, str]]) -> dict[str, RunState]:

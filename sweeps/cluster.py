@@ -79,7 +79,7 @@ def _with_accounting(grid: Grid, view: View) -> View:
     states = dict(view.states)
     notes: dict[str, None] = {}
     for submission, array, task in _of(submissions, accounts):
-        for run in (work.id for work in submission.runs_of(array, task.index)):
+        for run in submission.runs_of(array, task.index):
             if run in open_runs:
                 states[run], note = _join(states[run], submission, task, run)
                 if note:
@@ -164,8 +164,8 @@ def _tasks_of_runs(submissions: Sequence[Submission], tasks: Sequence[Task]) -> 
             continue
         if submission.jobs:
             shared.add(submission.name)  # all its tasks have the same runs
-        for work in submission.runs_of(array, task.index):
-            found.setdefault(work.id, (submission, task))
+        for run in submission.runs_of(array, task.index):
+            found.setdefault(run, (submission, task))
     return found
 
 

@@ -2,38 +2,81 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 
+from core.cost import multiply_adds
+from core.data import DatasetInfo
 from core.errors import UserError
 from core.rundir import RunDirectory
 from sweeps.grid import Grid, PlannedRun
-from sweeps.plan import DEFAULT_SPEED, Plan, grid_disk_bytes, seconds, work
+from sweeps.plan import Plan, grid_disk_bytes, work
 from sweeps.progress import cell_name, duration
 
 LOOKED_AT = 50
 """Finished runs from which a speed is taken; more would only slow the plan down."""
+DEFAULT_SPEED = 30e9
+"""Multiply-adds per second of one CPU thread on a small ResNet, forward and backward; only used while
+no finished run tells this machine's own speed."""
+STARTUP_SECONDS = 0.5
+"""Loading and writing, per run."""
 
 
-def measured_speed(runs: Path, done: Iterable[PlannedRun], train_count: int) -> float | None:
-    """Multiply-adds per second of this study's finished runs; None where none is finished."""
-    total_work = total_seconds = 0.0
-    for run in list(done)[:LOOKED_AT]:
-        result = RunDirectory(runs, run.id).result()
-        if result and result["compute_seconds"]:
-            total_work += work(run.config, train_count)
-            total_seconds += result["compute_seconds"]
-    return total_work / total_seconds if total_seconds else None
+@dataclass(frozen=True)
+class Speed:
+    """How fast one worker is; the model behind every estimate of time."""
+
+    info: DatasetInfo
+    multiply_adds: float
+    """Per second of training."""
+    evaluations: Mapping[str, float]
+    """Seconds of an evaluation by kind, as far as finished runs have had one."""
+    basis: str
+
+    @classmethod
+    def of(cls, runs: Path, done: Iterable[PlannedRun], info: DatasetInfo) -> "Speed":
+        """From the finished runs among `done`; assumed where there is none."""
+        total_work = total_seconds = 0.0
+        evaluations: dict[str, list[float]] = {}
+        for run in list(done)[:LOOKED_AT]:
+            directory = RunDirectory(runs, run.id)
+            result = directory.result()
+            if result and result["compute_seconds"]:
+                total_work += work(run.config, info.train_count)
+                total_seconds += result["compute_seconds"]
+            for name, identity in run.evaluation_ids.items():
+                record = directory.evaluation(identity)
+                if record:
+                    evaluations.setdefault(run.evaluations[name]["kind"], []).append(record["seconds"])
+        means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
+        if total_seconds:
+            return cls(info, total_work / total_seconds, means, "speed of the finished runs")
+        return cls(info, DEFAULT_SPEED, means, f"{DEFAULT_SPEED / 1e9:.0f} GMAC/s per worker assumed")
+
+    def training(self, run: PlannedRun) -> float:
+        """Seconds of a training."""
+        return work(run.config, self.info.train_count) / self.multiply_adds + STARTUP_SECONDS
+
+    def evaluating(self, run: PlannedRun) -> float:
+        """Seconds of all evaluations; one never seen counts as two passes of the encoder over all pictures."""
+        pictures = self.info.train_count + self.info.test_count
+        config = run.config
+        one_pass = pictures * multiply_adds(config.encoder, config.data.image_size) / self.multiply_adds
+        return sum(self.evaluations.get(tree["kind"], 2 * one_pass) for tree in run.evaluations.values())
+
+    def of_plan(self, plan: Plan) -> float:
+        """Seconds on one worker."""
+        return sum(map(self.training, plan.train)) + sum(map(self.evaluating, plan.to_do))
 
 
 def show(grid: Grid, plan: Plan, workers: int, console: Console) -> None:
     """Print what `action=run` would do: cells, runs, reused runs, estimated time and disk."""
     request = grid.request
-    speed = measured_speed(request.runs, (*plan.done, *plan.evaluate), grid.info.train_count)
-    basis = "speed of the finished runs" if speed else f"{DEFAULT_SPEED / 1e9:.0f} GMAC/s per worker assumed"
-    total = sum(seconds(run.config, grid.info.train_count, speed or DEFAULT_SPEED) for run in plan.train)
+    speed = Speed.of(request.runs, (*plan.done, *plan.evaluate), grid.info)
     first = next(iter(grid.runs().values())).config
     console.print(f"[bold]{request.study.name}[/]: {request.study.title}")
     console.print(
@@ -50,12 +93,11 @@ def show(grid: Grid, plan: Plan, workers: int, console: Console) -> None:
         f"{len(plan.running)} running elsewhere, {len(plan.hopeless)} diverged before"
     )
     console.print(
-        f"estimated {duration(total / max(1, workers))} on {workers} workers ({basis}), "
+        f"estimated {duration(speed.of_plan(plan) / max(1, workers))} on {workers} workers ({speed.basis}), "
         f"{grid_disk_bytes(grid, plan) / 1e6:,.0f} MB of disk"
     )
-    for cell in (*grid.references, *grid.cells):
-        ids = " ".join(run.id for run in cell.runs)
-        console.print(f"  {cell_name(cell, grid):24} {ids}", markup=False, highlight=False)
+    for cell in (*grid.references, *grid.cells):  # not through the console, which takes seconds for many cells
+        console.file.write(f"  {cell_name(cell, grid):24} {' '.join(run.id for run in cell.runs)}\n")
 
 
 def check_writable(output: Path) -> None:

@@ -22,11 +22,12 @@ from core.config import (
     parse,
     run_config,
     unflatten,
+    with_seed,
 )
 from core.data import DatasetInfo
 from core.errors import InvalidValue, UserError, unknown_name
 from core.feasible import check_evaluation
-from core.identity import evaluation_id, is_machine_key, run_id_of
+from core.identity import evaluation_ids, is_machine_key, run_ids
 from reports.manifest import plain
 from sweeps import evaluations
 from sweeps.keys import assign, split
@@ -189,13 +190,17 @@ class _Maker:
         of_run, of_evaluations = split(own)
         flat = self._resolve(of_run)
         asked = self._evaluations(of_evaluations)
-        planned = []
-        config = run_config(unflatten({**flat, "seed": self._request.seeds[0]}))
-        whole = dict(flatten(as_dict(config)))
-        for seed in self._request.seeds:
-            identity = run_id_of({**whole, "seed": seed})
-            planned.append(PlannedRun(identity, replace(config, seed=seed), asked, evaluation_ids(identity, asked)))
-        return tuple(planned)
+        seeds = self._request.seeds
+        config = run_config(unflatten({**flat, "seed": seeds[0]}))
+        ids = run_ids(config, seeds)
+        ids_of_evaluations = [
+            evaluation_ids(ids, tree["kind"], {key: value for key, value in tree.items() if key != "kind"})
+            for tree in asked.values()
+        ]
+        return tuple(
+            PlannedRun(identity, with_seed(config, seed), asked, dict(zip(asked, of_run, strict=True)))
+            for seed, identity, *of_run in zip(seeds, ids, *ids_of_evaluations, strict=True)
+        )
 
     def _evaluations(self, own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The evaluations of one cell; the same object for all cells that ask for the same."""
@@ -232,15 +237,6 @@ class _Maker:
         if scaled != value:
             self.mapped.setdefault(f"{key}={value}", {"key": key, "paper": value, "own": scaled})
         return scaled
-
-
-def evaluation_ids(run: str, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Name to id of evaluations of a run, each {"kind": kind, **full config}."""
-    ids = {}
-    for name, tree in asked.items():
-        settings = {key: value for key, value in tree.items() if key != "kind"}
-        ids[name] = evaluation_id(run, tree["kind"], settings)
-    return ids
 
 
 _WHOLE = {key for key, default in known_keys(RunConfig).items() if isinstance(default, int)} | {

@@ -46,7 +46,7 @@ def main(folder: Path, array: int) -> int:
         return 1
     stop = Stop()
     environment = submitit.JobEnvironment()
-    job = Job(submission, submission.runs_of(array, int(environment.array_task_id or 0)))
+    job = Job(submission, submission.work(submission.runs_of(array, int(environment.array_task_id or 0))))
     if environment.num_tasks > 1:
         from sweeps.ranks import execute_together  # brings torch, which else only the worker needs
 
@@ -98,7 +98,6 @@ class Job:
             gpus=[],  # the worker gets all that SLURM gives to the job
             retries=self.submission.retries,
             report=self.ended,
-            create=self.create,
             pass_over=self.pass_over,
             grace_seconds=GRACE_SECONDS,
         )
@@ -123,11 +122,6 @@ class Job:
             if attempts.stat().st_mtime > self.submission.time:
                 return Outcome("failed", state.cause, state.message)
         return None
-
-    def create(self, work: Work) -> None:
-        """Make the run's directory if it is not there. Raises: OSError."""
-        if not RunDirectory(self.runs, work.id).config_file.exists():
-            RunDirectory.create(self.runs, self.submission.config(work.id))
 
     def ended(self, run: str, outcome: Outcome) -> None:
         print(run, outcome.outcome, outcome.cause, outcome.message, flush=True)

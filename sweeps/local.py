@@ -42,8 +42,8 @@ class Work:
     evaluations: Mapping[str, Mapping[str, Any]]
     """Name to full config, as a PlannedRun has it."""
     evaluation_ids: Mapping[str, str]
-    config: RunConfig | None = None
-    """What its directory is made from, unless the launcher is told how else to make it."""
+    config: RunConfig
+    """What its directory is made from if it is not there."""
 
 
 class LocalLauncher:
@@ -60,12 +60,10 @@ class LocalLauncher:
         retries: int,
         report: Report,
         processes_per_run: int = 1,
-        create: Callable[[Work], object] | None = None,
         pass_over: Callable[[Work], Outcome | None] = lambda work: None,
         grace_seconds: float = GRACE_SECONDS,
     ):
         """
-        create: makes a run's directory if it is not there.
         pass_over: says of a run whether it is to be left alone, and as what it then counts.
         """
         self._runs = runs
@@ -75,7 +73,6 @@ class LocalLauncher:
         self._retries = retries
         self._report = report
         self._processes_per_run = processes_per_run
-        self._create = create or self._create_from_config
         self._pass_over = pass_over
         self._grace_seconds = grace_seconds
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
@@ -160,7 +157,7 @@ class LocalLauncher:
 
     def _ask(self, number: int, run: Work) -> Outcome:
         """Have the worker execute the run. A worker that dies makes the outcome a failure."""
-        self._create(run)
+        RunDirectory.create(self._runs, run.config)
         process = self._processes.get(number)
         if process is None or process.poll() is not None:
             process = self._processes[number] = self._spawn(number)
@@ -182,10 +179,6 @@ class LocalLauncher:
             fields = json.loads(answer)
             return Outcome(fields["outcome"], fields["cause"], fields["message"])
         return self._buried(process, run)
-
-    def _create_from_config(self, run: Work) -> None:
-        if run.config is not None:
-            RunDirectory.create(self._runs, run.config)
 
     def _buried(self, process: subprocess.Popen[str], run: Work) -> Outcome:
         """What became of a worker that ended without an answer; recorded in its run's directory."""

@@ -9,12 +9,6 @@ from core.errors import Cause
 from core.states import RunState, State
 from sweeps.grid import Grid, PlannedRun
 
-DEFAULT_SPEED = 30e9
-"""Multiply-adds per second of one CPU thread on a small ResNet, forward and backward; only used while
-no finished run tells this machine's own speed."""
-STARTUP_SECONDS = 0.5
-"""Loading, evaluating and writing, per run."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -66,11 +60,6 @@ def work(config: RunConfig, train_count: int) -> float:
     """Multiply-adds of a training: forward and backward (twice the forward) of every view."""
     views = 2 if config.train.objective == "contrastive" else 1
     return 3 * views * samples(config, train_count) * multiply_adds(config.encoder, config.data.image_size)
-
-
-def seconds(config: RunConfig, train_count: int, speed: float) -> float:
-    """Estimated seconds of one run on one worker at `speed` multiply-adds per second."""
-    return work(config, train_count) / speed + STARTUP_SECONDS
 
 
 def disk_bytes(config: RunConfig) -> int:

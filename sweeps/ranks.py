@@ -77,9 +77,8 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
 
 def _execute(job: "Job", work: Work, stop: "Stop", group: Group) -> Outcome:
     """One attempt; waits while an earlier attempt of this very job still holds the run."""
-    directory = RunDirectory(job.runs, work.id)
     try:
-        job.create(work)
+        directory = RunDirectory.create(job.runs, work.config)
         with output_to(directory.log_file):
             while True:
                 outcome = execute(directory, work.evaluations, job.machine, stop.event.is_set, group)

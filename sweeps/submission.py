@@ -1,9 +1,9 @@
 """A submission: which runs were handed to SLURM together, and as which jobs.
 
 `outputs/submissions/<name>/submission.json` is written before SLURM is asked, and its jobs carry its name: so
-they are found again even if the submitter died before it could note their numbers. Beside it are `configs.jsonl`
-with the config of every run, from which a job makes the run's directory when it begins, and the jobs' logs.
-A submission of many runs has several arrays where the cluster limits their size.
+they are found again even if the submitter died before it could note their numbers. Beside it are `runs.jsonl`
+with the config of every run, from which a job makes the run's directory when it begins, and its evaluations; and the
+jobs' logs. A submission of many runs has several arrays where the cluster limits their size.
 """
 
 import getpass
@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.config import RunConfig, as_dict, run_config
+from core.config import as_dict, run_config
+from core.errors import UserError
 from core.rundir import read_json, write_atomically, write_json
 from sweeps.local import Work
 
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from sweeps.grid import PlannedRun  # brings Hydra, which jobs do without
 
 RECORD_FILE = "submission.json"
-CONFIGS_FILE = "configs.jsonl"
+RUNS_FILE = "runs.jsonl"
+SCHEMA = 2
 ENDED_FILE = "ended"
 LOG_FOLDER = "logs"
 MEMORY_WORDS = ("oom-kill", "oom_kill", "exceeded memory limit")
 """In SLURM's line in a job's log when the job was killed for its memory."""
 TAIL_BYTES = 4096
+_LINE_START = b'{"id": "'
+"""Of every line of runs.jsonl: most need not be read further."""
 REQUEUE_CODE = 75
 """Exit code of a job that saved its run and wants to be queued again (EX_TEMPFAIL)."""
 
@@ -41,8 +45,8 @@ class Submission:
 
     folder: Path
     study: str
-    runs: tuple[Work, ...]
-    """In the order in which they should start."""
+    runs: tuple[str, ...]
+    """Their ids, in the order in which they should start."""
     machine: dict[str, Any]
     """Dotted machine-only keys."""
     code: str
@@ -72,8 +76,8 @@ class Submission:
     def job_names(self) -> list[str]:
         return [self.job_name(array) for array in range(len(self.arrays))]
 
-    def runs_of(self, array: int, index: int) -> list[Work]:
-        """The runs of one task, in the order in which it should take them."""
+    def runs_of(self, array: int, index: int) -> list[str]:
+        """The ids of the runs of one task, in the order in which it should take them."""
         task = sum(self.arrays[:array]) + index
         if self.jobs:
             # Each begins at another place, so that they do not all ask for the same lease.
@@ -81,20 +85,35 @@ class Submission:
             return [*self.runs[begin:], *self.runs[:begin]]
         return list(self.runs[task * self.runs_per_job : (task + 1) * self.runs_per_job])
 
-    def write_configs(self, runs: Iterable["PlannedRun"]) -> None:
+    def write_runs(self, runs: Iterable["PlannedRun"]) -> None:
         """A line per run; one file, because making ten thousand directories would keep the submitter waiting."""
-        lines = (json.dumps({"run": run.id, "config": as_dict(run.config)}) for run in runs)
-        write_atomically(self.folder / CONFIGS_FILE, "\n".join(lines) + "\n")
+        lines = (
+            json.dumps(
+                {
+                    "id": run.id,
+                    "evaluations": run.evaluations,
+                    "evaluation_ids": run.evaluation_ids,
+                    "config": as_dict(run.config),
+                }
+            )
+            for run in runs
+        )
+        write_atomically(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
 
-    def config(self, run: str) -> RunConfig:
-        """The config of one of its runs."""
-        begin = json.dumps({"run": run})[:-1].encode()
-        with open(self.folder / CONFIGS_FILE, "rb") as file:
-            return run_config(next(json.loads(line)["config"] for line in file if line.startswith(begin)))
+    def work(self, runs: Sequence[str]) -> list[Work]:
+        """Some of its runs with all that it takes to execute them, in the order given."""
+        wanted, found = set(runs), {}
+        with open(self.folder / RUNS_FILE, "rb") as file:
+            for line in file:
+                identity = line[len(_LINE_START) : line.index(b'"', len(_LINE_START))].decode()
+                if identity in wanted:
+                    record = json.loads(line)
+                    found[identity] = Work(**{**record, "config": run_config(record["config"])})
+        return [found[run] for run in runs]
 
     def write(self) -> None:
         record = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write_json(self.folder / RECORD_FILE, {"schema": 1, **record})
+        write_json(self.folder / RECORD_FILE, {"schema": SCHEMA, **record})
 
     def with_array_job(self, job: str) -> "Submission":
         """This submission with the number of its next array noted, on disk too."""
@@ -140,14 +159,18 @@ def split(tasks: int, limit: int) -> tuple[int, ...]:
 
 
 def read(folder: Path) -> Submission | None:
-    """The submission in a folder; None where a crash left none."""
+    """The submission in a folder; None where a crash left none. Raises: UserError if another program made it."""
     record = read_json(folder / RECORD_FILE)
     if record is None:
         return None
-    record.pop("schema")
-    for key in ("arrays", "array_jobs"):
+    schema = record.pop("schema")
+    if schema != SCHEMA:
+        raise UserError(
+            f"{folder / RECORD_FILE}: schema={schema}: this program reads submissions of schema {SCHEMA}; cancel the "
+            "jobs with the program that made them, or remove the folder if they have ended"
+        )
+    for key in ("runs", "arrays", "array_jobs"):
         record[key] = tuple(record[key])
-    record["runs"] = tuple(Work(**run) for run in record["runs"])
     return Submission(folder=folder, **record)
 
 
@@ -156,7 +179,3 @@ def open_submissions(output: Path) -> list[Submission]:
     folders = [file.parent for file in submissions_folder(output).glob(f"*/{RECORD_FILE}")]
     found = [read(folder) for folder in folders if not (folder / ENDED_FILE).exists()]
     return sorted((submission for submission in found if submission), key=lambda submission: submission.time)
-
-
-def listed(runs: Sequence["PlannedRun"]) -> tuple[Work, ...]:
-    return tuple(Work(run.id, run.evaluations, run.evaluation_ids) for run in runs)

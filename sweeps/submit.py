@@ -32,7 +32,6 @@ from sweeps.submission import (
     MEMORY_WORDS,
     REQUEUE_CODE,
     Submission,
-    listed,
     new_name,
     split,
     submissions_folder,
@@ -61,7 +60,7 @@ def submit(grid: Grid, console: Console) -> int:
             console.print("nothing to submit")
             return 1 if plan_.hopeless else 0
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
-        submission.write_configs(plan_.to_do)
+        submission.write_runs(plan_.to_do)
         submission = _submit_arrays(submission, request.launcher)
     tasks = sum(submission.arrays)
     console.print(
@@ -78,7 +77,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
     """The submission of what the plan has to do; pure but for its name."""
     request = grid.request
     settings: SlurmSettings = request.launcher
-    runs = listed(plan_.to_do)
+    runs = tuple(run.id for run in plan_.to_do)
     limit = min(settings.array_limit or array_limit, array_limit)
     tracking = request.settings.tracking
     return Submission(

@@ -12,9 +12,9 @@ from core.config import DataConfig
 from core.data import DatasetInfo
 from core.errors import InvalidValue
 from core.states import RunState
-from sweeps.costs import measured_speed
+from sweeps.costs import Speed
 from sweeps.grid import Grid, data_config, expand, expand_leniently, merged
-from sweeps.plan import DEFAULT_SPEED, disk_bytes, plan, seconds
+from sweeps.plan import disk_bytes, plan
 from sweeps.progress import duration
 from sweeps.request import Request
 
@@ -46,9 +46,8 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, co
     request, info = grids[0].request, grids[0].info
     together = {identity: run for grid in grids for identity, run in grid.runs().items()}
     whole = plan(together.values(), states)
-    speed = measured_speed(request.runs, (*whole.done, *whole.evaluate), info.train_count)
-    basis = "speed of the finished runs" if speed else f"{DEFAULT_SPEED / 1e9:.0f} GMAC/s per worker assumed"
-    cost = {run.id: seconds(run.config, info.train_count, speed or DEFAULT_SPEED) for run in together.values()}
+    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info)
+    cost = {run.id: speed.training(run) for run in together.values()}
     to_train = {run.id for run in whole.train}
     console.print(
         f"{len(grids)} studies at scale {request.scale.name}, seeds {list(request.seeds)}, "
@@ -70,11 +69,10 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, co
         f"{100 * (1 - sum(cost.values()) / alone):.1f}% of their time saved",
         highlight=False,
     )
-    left = sum(cost[run] for run in to_train)
     console.print(
         f"{len(whole.train)} to train, {len(whole.evaluate)} to evaluate only, {len(whole.done)} reused, "
         f"{len(whole.running)} running elsewhere, {len(whole.hopeless)} diverged before; estimated "
-        f"{duration(left / max(1, workers))} on {workers} workers ({basis}), "
+        f"{duration(speed.of_plan(whole) / max(1, workers))} on {workers} workers ({speed.basis}), "
         f"{sum(disk_bytes(run.config) for run in whole.train) / 1e6:,.0f} MB of disk",
         highlight=False,
     )

@@ -8,21 +8,12 @@ from typing import Any
 import yaml
 
 from core.config import evaluation_config
-from core.data import DatasetInfo
 from sweeps import request
 from sweeps.grid import Grid, expand, manifest
+from tests.planned import pictures
 from tests.reports_fixture import ENVIRONMENT, write_result
 
-INFO = DatasetInfo(
-    train_count=16384,
-    test_count=2000,
-    classes=tuple("abcdefghij"),
-    fingerprint="f",
-    bytes=10,
-    cached=True,
-    streamed=False,
-    bad=(),
-)
+INFO = pictures(16384)
 Value = Callable[[dict[str, Any], str, int], float | None]
 """A cell's values, a metric and a seed to a number; None leaves the run out."""
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from core.config import DataConfig, EncoderConfig, OptimizerConfig, RunConfig
-from core.data import DatasetInfo
 from core.data.pictures import CachedPictures
 from core.encoder import build_encoder
 from core.errors import RunFailed, UserError
@@ -11,11 +10,12 @@ from core.evaluate import Evaluator
 from core.evaluations import FinetuneConfig, KnnConfig, LinearConfig, ProbeConfig
 from core.feasible import check_evaluation
 from core.finetune import Tuning, fine_tune
+from tests.planned import pictures
 
 _RUN = RunConfig(
     data=DataConfig(image_size=16, stored_size=16), encoder=EncoderConfig(depth=10, width=0.125, stem="cifar")
 )
-_INFO = DatasetInfo(512, 256, tuple("0123456789"), "", 0, True, False, ())
+_INFO = pictures(512, 256)
 
 
 def _pictures(count: int, seed: int, classes: int = 3) -> CachedPictures:

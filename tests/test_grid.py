@@ -7,7 +7,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.data import DatasetInfo
 from core.errors import UserError
 from core.states import RunState, State
 from sweeps import request
@@ -15,17 +14,9 @@ from sweeps.grid import Grid, expand, manifest
 from sweeps.keys import assign
 from sweeps.paper import load_paper
 from sweeps.plan import plan
+from tests.planned import pictures
 
-INFO = DatasetInfo(
-    train_count=8192,
-    test_count=2000,
-    classes=("a", "b"),
-    fingerprint="f",
-    bytes=10,
-    cached=True,
-    streamed=False,
-    bad=(),
-)
+INFO = pictures(classes=2)
 
 
 def grid_of(*arguments: str, folders: tuple[Path, ...] = ()) -> Grid:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config import RunConfig, as_dict, flatten, known_keys, run_config, unflatten
-from core.identity import evaluation_id, is_machine_key, run_id, run_id_of
+from core.config import RunConfig, as_dict, flatten, known_keys, run_config, unflatten, with_seed
+from core.identity import digest, evaluation_id, evaluation_ids, is_machine_key, run_id, run_ids
 
 OTHER = {
     "data.name": "cifar10",
@@ -53,7 +53,7 @@ def test_every_science_key_changes_the_id_and_no_machine_key_does(key):
 def test_the_order_of_keys_does_not_matter(shuffler: random.Random):
     items = list(flatten(as_dict(RunConfig())))
     shuffler.shuffle(items)
-    assert run_id_of(dict(items)) == run_id(RunConfig())
+    assert digest(dict(items)) == digest(dict(flatten(as_dict(RunConfig()))))
 
 
 def test_the_number_in_a_float_key_may_be_written_as_an_integer():
@@ -63,6 +63,15 @@ def test_the_number_in_a_float_key_may_be_written_as_an_integer():
 def test_evaluations_of_different_runs_or_settings_differ():
     ids = {evaluation_id(run, "linear", {"l2": l2}) for run in ("a", "b") for l2 in (0.1, 0.2)}
     assert len(ids) == 4
+
+
+@given(st.lists(st.integers(0, 2**63), min_size=1, max_size=5))
+def test_ids_of_many_are_those_of_each(seeds: list[int]):
+    config = RunConfig()
+    ids = run_ids(config, seeds)
+    assert ids == [run_id(with_seed(config, seed)) for seed in seeds]
+    assert ids == [run_id(run_config({"seed": seed})) for seed in seeds]
+    assert evaluation_ids(ids, "linear", {"l2": 0.1}) == [evaluation_id(run, "linear", {"l2": 0.1}) for run in ids]
 
 
 def test_the_default_run_keeps_its_id():

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from core.config import parse
 from core.errors import UserError
+from sweeps import request
+from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
-from sweeps.local import Work
-from sweeps.submission import Submission, open_submissions, read, split, tasks_for
+from sweeps.submission import RECORD_FILE, Submission, open_submissions, read, split, tasks_for
+from tests.planned import pictures
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def submission(folder: Path, count: int, runs_per_job: int, jobs: int, limit: in
     return Submission(
         folder=folder,
         study="study",
-        runs=tuple(Work(f"{number:016x}", {"linear": {}}, {"linear": "0"}) for number in range(count)),
+        runs=tuple(f"{number:016x}" for number in range(count)),
         machine={},
         code="",
         runs_per_job=runs_per_job,
@@ -83,8 +85,8 @@ def test_jobs_that_share_all_runs_begin_at_different_places(count, jobs, limit):
     one = submission(Path("."), count, 1, jobs, limit)
     lists = [one.runs_of(array, index) for array, size in enumerate(one.arrays) for index in range(size)]
     assert len(lists) == min(jobs, count)
-    assert all({work.id for work in runs} == {work.id for work in one.runs} for runs in lists)
-    assert len({runs[0].id for runs in lists}) == len(lists)
+    assert all(set(runs) == set(one.runs) for runs in lists)
+    assert len({runs[0] for runs in lists}) == len(lists)
 
 
 def test_a_submission_is_found_until_it_ended(tmp_path):
@@ -97,3 +99,23 @@ def test_a_submission_is_found_until_it_ended(tmp_path):
     assert open_submissions(tmp_path) == [noted]
     noted.end()
     assert open_submissions(tmp_path) == []
+
+
+def test_a_job_reads_what_it_takes_to_execute_its_runs_and_only_these(tmp_path):
+    (asked,) = request.read(["study=augment_pairs", "scale=smoke", "seeds=2"])
+    planned = list(expand(asked, pictures()).runs().values())
+    one = submission(tmp_path, 5, 1, 0, 5)
+    one.write_runs(planned)
+    wanted = [planned[7], planned[2]]
+    for work, run in zip(one.work([run.id for run in wanted]), wanted, strict=True):
+        assert (work.id, work.config) == (run.id, run.config)
+        assert (work.evaluations, work.evaluation_ids) == (run.evaluations, run.evaluation_ids)
+
+
+def test_a_submission_of_another_program_is_named(tmp_path):
+    folder = tmp_path / "submissions" / "study-1"
+    submission(folder, 5, 2, 0, 2).write()
+    file = folder / RECORD_FILE
+    file.write_text(file.read_text().replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(UserError, match="schema=1: this program reads submissions of schema 2"):
+        open_submissions(tmp_path)

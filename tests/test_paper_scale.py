@@ -13,7 +13,6 @@ from PIL import Image
 
 from core import data
 from core.config import LinearConfig, RunConfig
-from core.data import DatasetInfo
 from core.encoder import build_encoder
 from core.evaluations import FinetuneConfig
 from core.execute import execute
@@ -24,19 +23,11 @@ from core.rundir import RunDirectory
 from core.schedule import learning_rate
 from sweeps import request
 from sweeps.grid import Grid, data_config, expand, load_paper
+from tests.planned import pictures
 
 PICTURES = 1_281_167
 """Training pictures of ImageNet ILSVRC-2012."""
-INFO = DatasetInfo(
-    train_count=PICTURES,
-    test_count=50_000,
-    classes=tuple(f"class {number}" for number in range(1000)),
-    fingerprint="imagenet",
-    bytes=0,
-    cached=True,
-    streamed=True,
-    bad=(),
-)
+INFO = pictures(PICTURES, 50_000, classes=1000)
 PAPER = load_paper()
 OWN_STUDY = """
 name: own

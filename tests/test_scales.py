@@ -5,23 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.data import DatasetInfo
 from core.errors import UserError
 from core.optimizer import scaled_lr
 from sweeps import request
 from sweeps.grid import Grid, expand, manifest
 from sweeps.study import ValueMap
+from tests.planned import pictures
 
-INFO = DatasetInfo(
-    train_count=60_000,
-    test_count=2000,
-    classes=tuple("abcdefghij"),
-    fingerprint="f",
-    bytes=10,
-    cached=True,
-    streamed=False,
-    bad=(),
-)
+INFO = pictures(60_000)
 STUDY = {
     "name": "own",
     "title": "t",

@@ -7,27 +7,18 @@ from pathlib import Path
 import pytest
 
 from core.config import RunConfig, as_dict, flatten
-from core.data import DatasetInfo
 from reports.claimfile import parse_claims
 from reports.claims import CONTRADICTED, decide
 from sweeps import request
 from sweeps.grid import Grid, expand
 from tests.claims_on_paper import paper_evidence
+from tests.planned import pictures
 
 STUDIES = [name for name in request.study_names() if name != "recipe"]  # of no table or figure of the paper
 SCALES = ["smoke", "mini", "cifar10", "imagenet"]
 GOLDEN = Path(__file__).parent / "golden" / "claims.md"
 
-INFO = DatasetInfo(
-    train_count=1_281_167,
-    test_count=50_000,
-    classes=tuple(f"class {number}" for number in range(1000)),
-    fingerprint="f",
-    bytes=0,
-    cached=True,
-    streamed=False,
-    bad=(),
-)
+INFO = pictures(1_281_167, 50_000, classes=1000)
 
 
 @cache

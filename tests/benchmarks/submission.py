@@ -53,9 +53,9 @@ def timed(lab: Lab, calls: Path, what: str, *words: str) -> str:
 
 def fill(lab: Lab) -> Counter:
     """Every run directory as in the middle of a sweep: of ten runs six are done, one failed, three are waiting."""
-    (record,) = (lab.folder / "outputs" / "submissions").glob("*/submission.json")
+    (record,) = (lab.folder / "outputs" / "submissions").glob("*/runs.jsonl")
     kinds: Counter = Counter()
-    for number, run in enumerate(json.loads(record.read_text())["runs"]):
+    for number, run in enumerate(map(json.loads, record.read_text().splitlines())):
         directory = RunDirectory(lab.runs, run["id"])
         directory.evaluations.mkdir(parents=True)
         directory.config_file.write_text(f"schema: 1\nrun: {run['id']}\n")

@@ -1,0 +1,123 @@
+"""How planning and reading grow with a study: plan, status, collect and MLflow sync of 1,000 to 100,000 cells.
+
+The study has two axes and one seed. Six of ten runs are done, one failed, three wait, as in the middle of a sweep; each
+command is a process of its own, the start included. The growth exponent is the slope of log seconds over log cells.
+"""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from core import data
+from core.rundir import RunDirectory, write_json
+from sweeps.grid import PlannedRun, data_config, expand, manifest
+from sweeps.request import read
+from tests.benchmarks.measure import Line
+
+RUN = [sys.executable, str(Path(__file__).resolve().parent.parent.parent / "sweeps" / "run.py")]
+COLLECT = "import sys; from reports.build import load; load(sys.argv[1])"
+METRICS = 20
+MOST_MIRRORED = 10_000
+STATES = ("done", "done", "failed", "done", "waiting", "done", "waiting", "done", "waiting", "done")
+
+
+def lines(quick: bool) -> Iterator[Line]:
+    seconds: dict[str, dict[int, float]] = {}
+    for side in (10, 32) if quick else (32, 100, 316):
+        with tempfile.TemporaryDirectory() as name:
+            for command, cells, line in _of_one_size(Path(name), side, 1 if quick else 3):
+                seconds.setdefault(command, {})[cells] = statistics.median(1 / value for value in line.values) * cells
+                yield line
+    for command, by_cells in seconds.items():
+        sizes = ", ".join(f"{took:.1f} s at {cells:,}" for cells, took in by_cells.items())
+        yield Line("planner", f"{command}: growth exponent", "ours", "", (_exponent(by_cells),), note=sizes)
+
+
+def _of_one_size(folder: Path, side: int, rounds: int) -> Iterator[tuple[str, int, Line]]:
+    words = _study(folder, side)
+    (request,) = read(words[2:], [folder])
+    grid = expand(request, data.inspect(data_config(request)))
+    cells = len(grid.cells)
+    commands: dict[str, Sequence[str]] = {"plan": [*RUN, *words, "action=plan"]}
+    yield "plan", cells, _line("plan", cells, commands["plan"], folder, rounds)
+    write_json(request.manifest, manifest(grid))
+    _fill(request.runs, grid.runs())
+    commands["status"] = [*RUN, *words, "action=status"]
+    commands["collect"] = [sys.executable, "-c", COLLECT, str(request.report_dir)]
+    for command in ("status", "collect"):
+        yield command, cells, _line(command, cells, commands[command], folder, rounds)
+    if cells <= MOST_MIRRORED * 1.1:
+        yield "MLflow sync", cells, _line("MLflow sync", cells, [*RUN, *words, "action=track"], folder, 1)
+
+
+def _study(folder: Path, side: int) -> list[str]:
+    """The words of a study with side x side cells."""
+    axes = {
+        "loss.temperature": [round(0.01 * (1 + number), 4) for number in range(side)],
+        "optimizer.base_lr": [round(0.001 * (1 + number), 4) for number in range(side)],
+    }
+    study = {"name": "grid", "title": "grid", "summary": "many cells", "axes": axes, "evaluations": ["linear"]}
+    study |= {"metric": "linear.top1", "report": {"kind": "table"}}
+    (folder / "study").mkdir()
+    (folder / "study" / "grid.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    return ["--config-dir", str(folder), "study=grid", f"output_dir={folder / 'outputs'}"]
+
+
+def _fill(runs: Path, planned: Mapping[str, PlannedRun]) -> None:
+    for number, run in enumerate(planned.values()):
+        state = STATES[number % len(STATES)]
+        if state == "waiting":
+            continue
+        directory = RunDirectory(runs, run.id)
+        directory.evaluations.mkdir(parents=True)
+        # The first line is what a status looks at; a whole config would take most of the time of making these.
+        directory.config_file.write_text(f"schema: 1\nrun: {run.id}\n")
+        start = {"event": "start", "attempt": 1, "host": "n1", "pid": 1, "job": "", "time": 0}
+        end = {"event": "end", "attempt": 1, "outcome": state, "cause": "", "message": "", "time": 1}
+        if state == "failed":
+            end |= {"cause": "bad data", "message": "invented"}
+        directory.attempts_file.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
+        if state == "done":
+            metrics = {"top1": number % 97} | {f"metric{index}": index for index in range(METRICS - 1)}
+            directory.result_file.write_text(json.dumps({"metrics": {"loss": 1.0}, "compute_seconds": 1.0}))
+            (identity,) = run.evaluation_ids.values()
+            record = {"metrics": metrics, "n": 1000, "kind": "linear"}
+            directory.evaluation_file(identity).write_text(json.dumps(record))
+
+
+def _line(command: str, cells: int, words: Sequence[str], folder: Path, rounds: int) -> Line:
+    """Runs a command; the first time to warm the caches of the system, unless it is to run only once."""
+    took = [_run(words, folder) for _ in range(rounds + (rounds > 1))][rounds > 1 :]
+    rates, cpu_rates = zip(*((cells / wall, cells / cpu) for wall, cpu, _ in took), strict=True)
+    memory = max(megabytes for _, _, megabytes in took)
+    seconds = statistics.median(wall for wall, _, _ in took)
+    note = f"{seconds:.2f} s, {memory:.0f} MB"
+    return Line("planner", f"{command} of {cells:,}", "ours", "cells/s", rates, cpu_rates, note=note)
+
+
+def _run(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
+    """Wall and processor seconds of a command, and the most memory it had in MB. Raises: RuntimeError if it failed."""
+    with open(folder / "output", "w+") as output:
+        begin = time.perf_counter()
+        process = subprocess.Popen(words, stdout=output, stderr=output, cwd=folder)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError((folder / "output").read_text()[-2000:])
+    return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def _exponent(seconds: Mapping[int, float]) -> float:
+    """Of the growth between the smallest and the largest size."""
+    (small, few), *_, (large, many) = sorted(seconds.items())
+    return math.log(many / few) / math.log(large / small)
