@@ -7,7 +7,8 @@ unless `MACHINE_KEYS` in core/identity.py lists it.
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import model_validator
 
@@ -17,6 +18,7 @@ from core.typed import Range, as_dict, flatten, help_text, invalid, key_names, k
 __all__ = [
     "EVALUATIONS",
     "METRICS",
+    "SECTIONS",
     "TRANSFORMS",
     "AugmentConfig",
     "DataConfig",
@@ -262,6 +264,10 @@ _KEYS_OF_TRANSFORM = {
     "solarize": ("augment.solarize_p", "augment.solarize_threshold"),
     "motion_blur": ("augment.motion_blur_length", "augment.motion_blur_p"),
 }
+
+
+SECTIONS: dict[str, Any] = {name: kind for name, kind in get_type_hints(RunConfig).items() if is_dataclass(kind)}
+"""The sections of a run's config by name."""
 
 
 def run_config(tree: Mapping[str, Any]) -> RunConfig:

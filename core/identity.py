@@ -7,10 +7,11 @@ config, a changed default included, is another run.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from core.config import RunConfig, as_dict, flatten
+from core.config import SECTIONS, RunConfig, as_dict
 
 SCHEMA_VERSION = 1
 """Raised when the meaning of a config key or of a run directory's files changes."""
@@ -37,47 +38,47 @@ def is_machine_key(key: str) -> bool:
 
 def run_id(config: RunConfig) -> str:
     """Sixteen hexadecimal digits that name the run."""
-    return digest(_named_by_run(dict(flatten(as_dict(config)))))
-
-
-def evaluation_id(run: str, kind: str, config: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that name one evaluation of one run."""
-    return digest(_named_by_evaluation(run, kind, config))
-
-
-def _named_by_run(flat: Mapping[str, Any]) -> dict[str, Any]:
-    science = {key: value for key, value in flat.items() if not is_machine_key(key)}
-    return {"schema": SCHEMA_VERSION, "run": science}
-
-
-def _named_by_evaluation(run: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"schema": SCHEMA_VERSION, "run": run, "kind": kind, "config": dict(config)}
+    return run_ids(config, [config.seed])[0]
 
 
 def run_ids(config: RunConfig, seeds: Sequence[int]) -> list[str]:
     """The run ids of a config under several seeds."""
-    flat = {**dict(flatten(as_dict(config))), "seed": _HOLE}
-    return list(map(_Digests(_named_by_run(flat)), seeds))
+    sections = {name: _section_text(name, getattr(config, name)) for name in SECTIONS}
+    sections["seed"] = f'"seed":{_HOLE}'
+    science = ",".join(sections[name] for name in sorted(sections) if sections[name])
+    before, after = f'{{"run":{{{science}}},"schema":{SCHEMA_VERSION}}}'.split(_HOLE)
+    return [_hash(f"{before}{seed}{after}") for seed in seeds]
 
 
-def evaluation_ids(runs: Sequence[str], kind: str, config: Mapping[str, Any]) -> list[str]:
-    """The id of the same evaluation of each of these runs."""
-    return list(map(_Digests(_named_by_evaluation(_HOLE, kind, config)), runs))
+@lru_cache(maxsize=4096)
+def _section_text(name: str, section: Any) -> str:
+    """A section's part of the text that names a run: `_text` of its dotted science keys, without the braces."""
+    flat = {f"{name}.{key}": value for key, value in as_dict(section).items()}
+    return _text({key: value for key, value in flat.items() if not is_machine_key(key)})[1:-1]
+
+
+def evaluation_id(run: str, kind: str, config: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name one evaluation of one run."""
+    return evaluation_digests({"kind": kind, **config})(run)
+
+
+Digests = Callable[[str], str]
+
+
+def evaluation_digests(settings: Mapping[str, Any]) -> Digests:
+    """From a run's id to the id of its evaluation with these settings, {"kind": kind, **full config}.
+
+    What is the same for all runs is written out once.
+    """
+    config = {key: value for key, value in settings.items() if key != "kind"}
+    named = {"schema": SCHEMA_VERSION, "run": _HOLE, "kind": settings["kind"], "config": config}
+    before, after = _text(named).split(f'"{_HOLE}"')
+    return lambda run: _hash(f'{before}"{run}"{after}')
 
 
 def digest(value: Any) -> str:
     """Hash of plain values; the order of mapping keys does not matter."""
     return _hash(_text(value))
-
-
-class _Digests:
-    """`digest` of a value with a hole, for what is put into the hole: what stays is written out once."""
-
-    def __init__(self, value: Any):
-        self._before, self._after = _text(value).split(_text(_HOLE))
-
-    def __call__(self, leaf: Any) -> str:
-        return _hash(self._before + _text(leaf) + self._after)
 
 
 _HOLE = "<hole>"

@@ -75,17 +75,8 @@ class RunDirectory:
         return run_config(record)
 
     def check_schema(self) -> None:
-        """Look at the first line of config.yaml only. Raises: UserError if a newer program wrote it."""
-        try:
-            with open(self.config_file) as file:
-                key, _, number = file.readline().partition(":")
-        except FileNotFoundError:
-            return
-        if key != "schema" or not number.strip().isdigit() or int(number) > SCHEMA_VERSION:
-            raise UserError(
-                f"{self.config_file}: {key}={number.strip()}: this program reads run directories of schema "
-                f"1 to {SCHEMA_VERSION}"
-            )
+        """Raises: UserError if a newer program wrote the run."""
+        check_schema(self.config_file)
 
     def evaluation_file(self, evaluation: str) -> Path:
         return self.evaluations / f"{evaluation}.json"
@@ -99,10 +90,24 @@ class RunDirectory:
         return read_json(self.evaluation_file(evaluation))
 
 
-def read_json(path: Path) -> Any:
+def check_schema(config_file: str | Path) -> None:
+    """Look at the first line of a config.yaml only. Raises: UserError if a newer program wrote it."""
+    try:
+        with open(config_file, "rb") as file:
+            key, _, number = file.readline().decode().partition(":")
+    except FileNotFoundError:
+        return
+    if key != "schema" or not number.strip().isdigit() or int(number) > SCHEMA_VERSION:
+        raise UserError(
+            f"{config_file}: {key}={number.strip()}: this program reads run directories of schema 1 to {SCHEMA_VERSION}"
+        )
+
+
+def read_json(path: str | Path) -> Any:
     """The value in a file that is whole or absent; None where it is absent."""
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except FileNotFoundError:
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 from core.attempts import last_line
 from core.errors import Cause
 from core.lease import holder
-from core.rundir import RunDirectory
+from core.rundir import RunDirectory, check_schema
 
 
 class State(StrEnum):
@@ -35,21 +35,21 @@ class RunState:
 
 def observe(runs: Path, run: str, evaluation_ids: Mapping[str, str]) -> RunState:
     """The state of one run, from a few file look-ups. Raises: UserError if a newer program wrote it."""
-    directory = RunDirectory(runs, run)
-    there = _names(directory.path)
+    folder = f"{runs}/{run}"  # plain text: a status looks at thousands of runs, and would spend its time in pathlib
+    there = _names(folder)
     if "config.yaml" in there:
-        directory.check_schema()
+        check_schema(f"{folder}/config.yaml")
     trained = "result.json" in there
     if trained:
-        evaluated = _names(directory.evaluations) if "evaluations" in there else set()
+        evaluated = _names(f"{folder}/evaluations") if "evaluations" in there else set()
         if all(f"{identity}.json" in evaluated for identity in evaluation_ids.values()):
             return RunState(State.DONE)
     if there.isdisjoint(("lease.json", "attempts.jsonl")):
         return RunState(State.TRAINED if trained else State.PENDING)
-    return observe_unfinished(directory, trained)
+    return observe_unfinished(RunDirectory(runs, run), trained)
 
 
-def _names(folder: Path) -> set[str]:
+def _names(folder: str) -> set[str]:
     """What is in a folder: one question instead of one per file, of which a shared file system feels each."""
     try:
         return set(os.listdir(folder))

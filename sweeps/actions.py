@@ -15,7 +15,8 @@ from core.errors import InvalidValue, UserError
 from core.feasible import check_data
 from core.rundir import RunDirectory, write_json
 from sweeps import cluster, costs, status, submit, sweep, whole
-from sweeps.grid import Grid, manifest
+from sweeps.grid import Grid
+from sweeps.manifest import manifest
 from sweeps.plan import plan
 from sweeps.request import Request, load_study, study_names
 from sweeps.submission import submissions_folder

@@ -13,8 +13,9 @@ from core.cost import multiply_adds
 from core.data import DatasetInfo
 from core.errors import UserError
 from core.rundir import RunDirectory
-from sweeps.grid import Grid, PlannedRun
+from sweeps.grid import Grid
 from sweeps.plan import Plan, grid_disk_bytes, work
+from sweeps.planned import PlannedRun
 from sweeps.progress import cell_name, duration
 
 LOOKED_AT = 50

@@ -7,7 +7,8 @@ from core.config import RunConfig
 from core.cost import multiply_adds, parameters
 from core.errors import Cause
 from core.states import RunState, State
-from sweeps.grid import Grid, PlannedRun
+from sweeps.grid import Grid
+from sweeps.planned import PlannedRun
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from core.attempts import Outcome
 from core.rundir import RunDirectory, read_json
-from sweeps.grid import Cell, Grid, PlannedRun
+from sweeps.grid import Cell, Grid
 from sweeps.plan import work
+from sweeps.planned import PlannedRun
 from sweeps.tail import last_step
 
 
@@ -34,8 +35,8 @@ def cell_name(cell: Cell, grid: Grid) -> str:
 def metric_of(run: PlannedRun, runs: Path, metric: str) -> float | None:
     """The run's value of a metric such as `linear.top1`; None while it is not there."""
     kind, _, name = metric.partition(".")
-    directory = RunDirectory(runs, run.id)
-    record = directory.result() if kind == "train" else read_json(directory.evaluation_file(run.evaluation_ids[kind]))
+    file = "result.json" if kind == "train" else f"evaluations/{run.evaluation_ids[kind]}.json"
+    record = read_json(f"{runs}/{run.id}/{file}")
     return record["metrics"].get(name) if record else None
 
 

@@ -23,7 +23,7 @@ from core.rundir import read_json, write_atomically, write_json
 from sweeps.local import Work
 
 if TYPE_CHECKING:
-    from sweeps.grid import PlannedRun  # brings Hydra, which jobs do without
+    from sweeps.planned import PlannedRun  # brings Hydra, which jobs do without
 
 RECORD_FILE = "submission.json"
 RUNS_FILE = "runs.jsonl"

@@ -23,8 +23,9 @@ from core.errors import UserError
 from core.rundir import write_json
 from sweeps import cluster, slurm
 from sweeps.costs import check_disk
-from sweeps.grid import Grid, manifest
+from sweeps.grid import Grid
 from sweeps.launcher import SlurmSettings
+from sweeps.manifest import manifest
 from sweeps.plan import Plan, plan
 from sweeps.snapshot import freeze
 from sweeps.submission import (

@@ -26,9 +26,11 @@ from core.states import RunState, State, observe_all
 from reports.tracking import IDS_FILE
 from sweeps.costs import check_disk
 from sweeps.devices import gpus
-from sweeps.grid import Grid, PlannedRun, manifest
+from sweeps.grid import Grid
 from sweeps.local import LocalLauncher, Work
+from sweeps.manifest import manifest
 from sweeps.plan import Plan, plan
+from sweeps.planned import PlannedRun
 from sweeps.progress import Display, Tally
 
 REFRESH_SECONDS = 0.5

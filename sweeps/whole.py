@@ -13,8 +13,9 @@ from core.data import DatasetInfo
 from core.errors import InvalidValue
 from core.states import RunState
 from sweeps.costs import Speed
-from sweeps.grid import Grid, data_config, expand, expand_leniently, merged
+from sweeps.grid import Grid, data_config, expand, expand_leniently
 from sweeps.plan import disk_bytes, plan
+from sweeps.planned import merged
 from sweeps.progress import duration
 from sweeps.request import Request
 

@@ -9,7 +9,8 @@ import yaml
 
 from core.config import evaluation_config
 from sweeps import request
-from sweeps.grid import Grid, expand, manifest
+from sweeps.grid import Grid, expand
+from sweeps.manifest import manifest
 from tests.planned import pictures
 from tests.reports_fixture import ENVIRONMENT, write_result
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from core.errors import UserError
 from core.states import RunState, State
 from sweeps import request
-from sweeps.grid import Grid, expand, manifest
+from sweeps.grid import Grid, expand
 from sweeps.keys import assign
+from sweeps.manifest import manifest
 from sweeps.paper import load_paper
 from sweeps.plan import plan
 from tests.planned import pictures

@@ -8,8 +8,8 @@ import pytest
 
 from core.attempts import Outcome
 from core.rundir import RunDirectory
-from sweeps.grid import PlannedRun
 from sweeps.local import LocalLauncher
+from sweeps.planned import PlannedRun
 
 
 class Ended(dict):

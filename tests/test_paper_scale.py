@@ -22,7 +22,8 @@ from core.optimizer import build_optimizer, scaled_lr
 from core.rundir import RunDirectory
 from core.schedule import learning_rate
 from sweeps import request
-from sweeps.grid import Grid, data_config, expand, load_paper
+from sweeps.grid import Grid, data_config, expand
+from sweeps.paper import load_paper
 from tests.planned import pictures
 
 PICTURES = 1_281_167

@@ -8,7 +8,8 @@ import yaml
 from core.errors import UserError
 from core.optimizer import scaled_lr
 from sweeps import request
-from sweeps.grid import Grid, expand, manifest
+from sweeps.grid import Grid, expand
+from sweeps.manifest import manifest
 from sweeps.study import ValueMap
 from tests.planned import pictures
 

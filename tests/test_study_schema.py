@@ -11,7 +11,8 @@ import yaml
 from core.errors import UserError
 from reports.manifest import parse as parse_manifest
 from sweeps import request
-from sweeps.grid import Grid, expand, manifest
+from sweeps.grid import Grid, expand
+from sweeps.manifest import manifest
 from tests.test_grid import INFO
 
 STRENGTH = {

@@ -11,8 +11,9 @@ from core.config import RunConfig
 from core.cost import multiply_adds
 from core.data import DatasetInfo
 from sweeps import request
-from sweeps.grid import Grid, PlannedRun, expand, merged
+from sweeps.grid import Grid, expand
 from sweeps.plan import disk_bytes, work
+from sweeps.planned import PlannedRun, merged
 
 IMAGENET = DatasetInfo(
     train_count=1_281_167,

@@ -19,7 +19,9 @@ import yaml
 
 from core import data
 from core.rundir import RunDirectory, write_json
-from sweeps.grid import PlannedRun, data_config, expand, manifest
+from sweeps.grid import data_config, expand
+from sweeps.manifest import manifest
+from sweeps.planned import PlannedRun
 from sweeps.request import read
 from tests.benchmarks.measure import Line
 
@@ -90,7 +92,7 @@ def _fill(runs: Path, planned: Mapping[str, PlannedRun]) -> None:
             metrics = {"top1": number % 97} | {f"metric{index}": index for index in range(METRICS - 1)}
             directory.result_file.write_text(json.dumps({"metrics": {"loss": 1.0}, "compute_seconds": 1.0}))
             (identity,) = run.evaluation_ids.values()
-            record = {"metrics": metrics, "n": 1000, "kind": "linear"}
+            record = {"metrics": metrics, "n": 1000, "kind": "linear", "seconds": 1.0}
             directory.evaluation_file(identity).write_text(json.dumps(record))
 
 

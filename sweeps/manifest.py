@@ -1,0 +1,65 @@
+"""study.json: what the report and the mirror need to know of a study, as documented in docs/design.md."""
+
+from pathlib import Path
+from typing import Any
+
+from sweeps.grid import Cell, Grid
+from sweeps.paper import load_paper, others
+
+
+def manifest(grid: Grid) -> dict[str, Any]:
+    """The content of study.json."""
+    request, study = grid.request, grid.request.study
+    first = next(iter(grid.runs().values())).config
+    source = load_paper()[study.paper.source] if study.paper else {}
+    paper = study.paper and {
+        "source": study.paper.source,
+        "where": study.paper.where,
+        "what": source.get("what", ""),
+        "others": others(study.paper),
+    }
+    return {
+        "schema": 1,
+        "study": {
+            "name": study.name,
+            "title": study.title,
+            "summary": study.summary,
+            "metric": study.metric,
+            "labels": study.labels,
+            "report": study.report,
+            "claims": study.claims,
+            "paper": paper,
+        },
+        "scale": {
+            "name": request.scale.name,
+            "is_paper": request.scale.is_paper,
+            "mapped": list(grid.mapped),
+        },
+        "data": {"name": first.data.name, "image_size": first.data.image_size},
+        "overrides": list(request.changes),
+        "seeds": list(request.seeds),
+        "axes": [{"key": key, "values": values} for key, values in request.axes.items()],
+        "cells": [
+            {
+                "values": cell.values,
+                "paper": cell.paper.get(study.metric),
+                "paper_metrics": cell.paper,
+                "runs": _run_records(cell),
+            }
+            for cell in grid.cells
+        ],
+        "references": [
+            {
+                "name": cell.reference,
+                "label": study.references[cell.reference].label,
+                "runs": _run_records(cell),
+            }
+            for cell in grid.references
+        ],
+        "runs_dir": str(Path("..", "..", "runs")),
+        "tracking_uri": request.tracking_uri if request.settings.tracking.enabled else "",
+    }
+
+
+def _run_records(cell: Cell) -> list[dict[str, Any]]:
+    return [{"seed": run.config.seed, "run": run.id, "evaluations": run.evaluation_ids} for run in cell.runs]
