@@ -5,7 +5,6 @@ a scale replaces what a smaller machine cannot do. Every key is a science key, p
 unless `MACHINE_KEYS` in core/identity.py lists it.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -277,6 +276,6 @@ def run_config(tree: Mapping[str, Any]) -> RunConfig:
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
     """The same run under another seed, a valid one; validating all else again would cost a large plan seconds."""
-    other = copy.copy(config)
-    object.__setattr__(other, "seed", seed)
+    other = object.__new__(RunConfig)
+    other.__dict__.update(config.__dict__, seed=seed)
     return other

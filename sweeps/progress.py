@@ -5,8 +5,7 @@ reads run directories: it can be late or silent, and never in the way.
 """
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +39,24 @@ def metric_of(run: PlannedRun, runs: Path, metric: str) -> float | None:
     return record["metrics"].get(name) if record else None
 
 
-@dataclass
 class Tally:
     """What the parent knows of its runs."""
 
-    grid: Grid
-    total: int
-    done: int
-    failed: dict[str, Outcome] = field(default_factory=dict)
-    best: tuple[float, str] | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, grid: Grid, done: Collection[str]):
+        """done: the ids of the runs that are done already."""
+        self.grid = grid
+        self.total = len(grid.runs())
+        self.done = len(done)
+        self.failed: dict[str, Outcome] = {}
+        self.best: tuple[float, str] | None = None
         self._names: dict[str, str] = {}
-        for cell in (*self.grid.references, *self.grid.cells):
+        for cell in (*grid.references, *grid.cells):
+            name = cell_name(cell, grid)
             for run in cell.runs:
-                self._names.setdefault(run.id, cell_name(cell, self.grid))
-                if not cell.reference:
-                    self._note_best(run)
-        self._in_grid = {run.id: run for cell in self.grid.cells for run in cell.runs}
+                self._names.setdefault(run.id, name)
+        self._in_grid = {run.id: run for cell in grid.cells for run in cell.runs}
+        for identity in done:
+            self._note_best(identity)
 
     def name(self, run: str) -> str:
         return self._names[run]
@@ -65,16 +64,18 @@ class Tally:
     def end(self, run: str, outcome: Outcome) -> None:
         if outcome.outcome == "done":
             self.done += 1
-            if run in self._in_grid:
-                self._note_best(self._in_grid[run])
+            self._note_best(run)
         else:
             self.failed[run] = outcome
 
-    def _note_best(self, run: PlannedRun) -> None:
+    def _note_best(self, identity: str) -> None:
+        """Compare a run that is done with the best so far, unless it is a reference's."""
+        if identity not in self._in_grid:
+            return
         request = self.grid.request
-        value = metric_of(run, request.runs, request.study.metric)
+        value = metric_of(self._in_grid[identity], request.runs, request.study.metric)
         if value is not None and (self.best is None or value > self.best[0]):
-            self.best = (value, self._names[run.id])
+            self.best = (value, self._names[identity])
 
 
 class Display:

@@ -6,6 +6,7 @@ apply to every cell, or narrow an axis when they name one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -70,11 +71,11 @@ class Request:
     launcher: Any
     """The settings of one of LAUNCHERS."""
 
-    @property
+    @cached_property
     def output(self) -> Path:
         return Path(self.settings.output_dir).absolute()
 
-    @property
+    @cached_property
     def runs(self) -> Path:
         return self.output / "runs"
 

@@ -42,7 +42,7 @@ def watch(grid: Grid, look: Callable[[], View], console: Console) -> None:
 
 def _page(grid: Grid, view: View) -> RenderableType:
     counts = Counter(state.state for state in view.states.values())
-    tally = Tally(grid, len(grid.runs()), counts[State.DONE])
+    tally = Tally(grid, [run for run, state in view.states.items() if state.state == State.DONE])
     lines: list[RenderableType] = [
         Text(f"{grid.request.study.name}: " + ", ".join(f"{counts[state]} {state}" for state in State))
     ]

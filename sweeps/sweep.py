@@ -72,7 +72,7 @@ def run(grid: Grid, console: Console) -> int:
     check_disk(grid, plan_)
     write_json(request.manifest, manifest(grid))
     to_do = {run.id: run for run in (*plan_.to_do, *plan_.running)}
-    tally = Tally(grid, len(grid.runs()), len(plan_.done))
+    tally = Tally(grid, [run.id for run in plan_.done])
     for hopeless in plan_.hopeless:
         tally.failed[hopeless.id] = Outcome("failed", "diverged", "diverged before, and would again")
     console.print(
