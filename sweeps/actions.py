@@ -115,16 +115,19 @@ def _perform(grid: Grid, console: Console) -> int:
 
 def _plan(grid: Grid, console: Console) -> None:
     plan_ = plan(grid.runs().values(), cluster.look_anyway(grid).states)
-    costs.show(grid, plan_, sweep.worker_count(grid, plan_), console)
+    done = (*plan_.done, *plan_.evaluate)
+    speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid))
+    costs.show(grid, plan_, speed, sweep.worker_count(grid, plan_), console)
     if grid.request.launcher.name == "slurm":
-        submit.show(grid, plan_, console)
+        submit.show(grid, plan_, speed, console)
 
 
 def _plan_all(grids: list[Grid], console: Console) -> None:
     """What all studies would cost together."""
     states = {run: state for grid in grids for run, state in cluster.look_anyway(grid).states.items()}
     everything = {run.id: run for grid in grids for run in grid.runs().values()}
-    whole.show(grids, states, sweep.worker_count(grids[0], plan(everything.values(), states)), console)
+    workers = sweep.worker_count(grids[0], plan(everything.values(), states))
+    whole.show(grids, states, workers, sweep.is_on_gpu(grids[0]), console)
 
 
 def _show_all(grids: list[Grid], console: Console) -> None:

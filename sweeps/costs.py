@@ -9,20 +9,23 @@ from statistics import fmean
 
 from rich.console import Console
 
+from core.config import RunConfig
 from core.cost import multiply_adds
 from core.data import DatasetInfo
 from core.errors import UserError
 from core.rundir import RunDirectory
 from sweeps.grid import Grid
-from sweeps.plan import Plan, grid_disk_bytes, work
+from sweeps.plan import Plan, evaluation_work, grid_disk_bytes, work
 from sweeps.planned import PlannedRun
 from sweeps.progress import cell_name, duration
 
 LOOKED_AT = 50
 """Finished runs from which a speed is taken; more would only slow the plan down."""
-DEFAULT_SPEED = 30e9
+CPU_SPEED = 30e9
 """Multiply-adds per second of one CPU thread on a small ResNet, forward and backward; only used while
 no finished run tells this machine's own speed."""
+GPU_SPEED = 938 * 3 * multiply_adds(RunConfig().encoder, 224)
+"""The same of one A100: NVIDIA publishes 938 pictures/s for training a ResNet-50 in TF32 (docs/paper-scale.md)."""
 STARTUP_SECONDS = 0.5
 """Loading and writing, per run."""
 
@@ -39,8 +42,8 @@ class Speed:
     basis: str
 
     @classmethod
-    def of(cls, runs: Path, done: Iterable[PlannedRun], info: DatasetInfo) -> "Speed":
-        """From the finished runs among `done`; assumed where there is none."""
+    def of(cls, runs: Path, done: Iterable[PlannedRun], info: DatasetInfo, on_gpu: bool) -> "Speed":
+        """From the finished runs among `done`; assumed where there is none, for a GPU or for a thread of a CPU."""
         total_work = total_seconds = 0.0
         evaluations: dict[str, list[float]] = {}
         for run in list(done)[:LOOKED_AT]:
@@ -56,28 +59,28 @@ class Speed:
         means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
         if total_seconds:
             return cls(info, total_work / total_seconds, means, "speed of the finished runs")
-        return cls(info, DEFAULT_SPEED, means, f"{DEFAULT_SPEED / 1e9:.0f} GMAC/s per worker assumed")
+        assumed = GPU_SPEED if on_gpu else CPU_SPEED
+        return cls(info, assumed, means, f"{assumed / 1e9:,.0f} GMAC/s per worker assumed")
 
     def training(self, run: PlannedRun) -> float:
         """Seconds of a training."""
         return work(run.config, self.info.train_count) / self.multiply_adds + STARTUP_SECONDS
 
     def evaluating(self, run: PlannedRun) -> float:
-        """Seconds of all evaluations; one never seen counts as two passes of the encoder over all pictures."""
-        pictures = self.info.train_count + self.info.test_count
-        config = run.config
-        one_pass = pictures * multiply_adds(config.encoder, config.data.image_size) / self.multiply_adds
-        return sum(self.evaluations.get(tree["kind"], 2 * one_pass) for tree in run.evaluations.values())
+        """Seconds of all evaluations."""
+        trees = run.evaluations.values()
+        seen = sum(self.evaluations.get(tree["kind"], 0.0) for tree in trees)
+        unseen = [tree for tree in trees if tree["kind"] not in self.evaluations]
+        return seen + evaluation_work(run.config, unseen, self.info) / self.multiply_adds
 
     def of_plan(self, plan: Plan) -> float:
         """Seconds on one worker."""
         return sum(map(self.training, plan.train)) + sum(map(self.evaluating, plan.to_do))
 
 
-def show(grid: Grid, plan: Plan, workers: int, console: Console) -> None:
+def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -> None:
     """Print what `action=run` would do: cells, runs, reused runs, estimated time and disk."""
     request = grid.request
-    speed = Speed.of(request.runs, (*plan.done, *plan.evaluate), grid.info)
     first = next(iter(grid.runs().values())).config
     console.print(f"[bold]{request.study.name}[/]: {request.study.title}")
     console.print(

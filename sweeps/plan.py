@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from core.config import RunConfig
 from core.cost import multiply_adds, parameters
+from core.data import DatasetInfo
 from core.errors import Cause
 from core.states import RunState, State
 from sweeps.grid import Grid
@@ -61,6 +63,28 @@ def work(config: RunConfig, train_count: int) -> float:
     """Multiply-adds of a training: forward and backward (twice the forward) of every view."""
     views = 2 if config.train.objective == "contrastive" else 1
     return 3 * views * samples(config, train_count) * multiply_adds(config.encoder, config.data.image_size)
+
+
+def evaluation_work(config: RunConfig, evaluations: Iterable[Mapping[str, Any]], info: DatasetInfo) -> float:
+    """Multiply-adds of evaluations, {"kind": kind, **config} each, in the encoder.
+
+    One pass over the pictures for all that read their features; the classifiers themselves, and the features of
+    transfer sets, are left out.
+    """
+    evaluations = list(evaluations)
+    passes = 0.0
+    if {"linear", "knn"} & {tree["kind"] for tree in evaluations}:
+        passes += info.train_count + info.test_count
+    for tree in evaluations:
+        if tree["kind"] == "finetune":
+            passes += 3 * tree["labels"] * info.train_count * tree["epochs"] + info.test_count
+        elif tree["kind"] == "probe":
+            passes += 2 * min(tree["pictures"] or info.train_count, info.train_count)
+        elif tree["kind"] == "transfer" and tree["protocol"] == "finetune":
+            steps = tree["steps"] if config.train.epochs else tree["scratch_steps"]
+            tried = tree["lr_values"] * tree["weight_decay_values"] + 1  # and once more with the best
+            passes += 3 * tried * steps * tree["batch_size"]
+    return passes * multiply_adds(config.encoder, config.data.image_size)
 
 
 def disk_bytes(config: RunConfig) -> int:

@@ -22,7 +22,7 @@ from rich.console import Console
 from core.errors import UserError
 from core.rundir import write_json
 from sweeps import cluster, slurm
-from sweeps.costs import check_disk
+from sweeps.costs import Speed, check_disk
 from sweeps.grid import Grid
 from sweeps.launcher import SlurmSettings
 from sweeps.manifest import manifest
@@ -38,6 +38,7 @@ from sweeps.submission import (
     submissions_folder,
     tasks_for,
 )
+from sweeps.sweep import is_on_gpu
 
 LOCK_SECONDS = 120.0
 
@@ -95,7 +96,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
     )
 
 
-def show(grid: Grid, plan_: Plan, console: Console) -> None:
+def show(grid: Grid, plan_: Plan, speed: Speed, console: Console) -> None:
     """Print what would be submitted: jobs, hours and the sbatch text."""
     settings: SlurmSettings = grid.request.launcher
     slurm.require()
@@ -103,7 +104,12 @@ def show(grid: Grid, plan_: Plan, console: Console) -> None:
         console.print("nothing to submit")
         return
     submission = prepare(grid, plan_, grid.request.output / "code" / "...", slurm.largest_array())
-    console.print(f"{sum(submission.arrays)} jobs in {len(submission.arrays)} arrays; the first:\n", highlight=False)
+    hours, unit = speed.of_plan(plan_) / 3600, "GPU hours" if is_on_gpu(grid) else "hours on one core"
+    console.print(
+        f"{sum(submission.arrays)} jobs in {len(submission.arrays)} arrays, about {hours:,.1f} {unit} ({speed.basis}); "
+        "the first:\n",
+        highlight=False,
+    )
     console.print(sbatch_text(submission, 0, settings), markup=False, highlight=False, soft_wrap=True)
 
 

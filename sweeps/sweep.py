@@ -58,6 +58,14 @@ def worker_count(grid: Grid, plan_: Plan) -> int:
     return max(1, min(asked or possible, len(plan_.to_do) + len(plan_.running)))
 
 
+def is_on_gpu(grid: Grid) -> bool:
+    """Whether runs will train on GPUs: this machine's, or those that a job asks for."""
+    launcher = grid.request.launcher
+    if launcher.name == "slurm":
+        return bool(launcher.gpus_per_node or "gpu" in launcher.gres)
+    return bool(_gpus(grid))
+
+
 def _gpus(grid: Grid) -> list[str]:
     return [] if grid.machine()["machine.device"] == "cpu" else gpus()
 

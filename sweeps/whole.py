@@ -42,12 +42,12 @@ def expand_all(requests: Sequence[Request], inspect: Callable[[DataConfig], Data
     return [replace(grid, together=together) for grid, _ in found]
 
 
-def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, console: Console) -> None:
+def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on_gpu: bool, console: Console) -> None:
     """Print what all studies would cost together, and what sharing runs between them saves."""
     request, info = grids[0].request, grids[0].info
     together = {identity: run for grid in grids for identity, run in grid.runs().items()}
     whole = plan(together.values(), states)
-    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info)
+    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info, on_gpu)
     cost = {run.id: speed.training(run) for run in together.values()}
     to_train = {run.id for run in whole.train}
     console.print(

@@ -7,12 +7,11 @@ model is the page's: multiply-adds of training and evaluating over a published s
 from dataclasses import replace
 from functools import cache
 
-from core.config import RunConfig
-from core.cost import multiply_adds
 from core.data import DatasetInfo
 from sweeps import request
+from sweeps.costs import GPU_SPEED
 from sweeps.grid import Grid, expand
-from sweeps.plan import disk_bytes, work
+from sweeps.plan import disk_bytes, evaluation_work, work
 from sweeps.planned import PlannedRun, merged
 
 IMAGENET = DatasetInfo(
@@ -28,10 +27,6 @@ IMAGENET = DatasetInfo(
 CIFAR10 = replace(
     IMAGENET, train_count=50_000, test_count=10_000, classes=tuple(map(str, range(10))), fingerprint="cifar10"
 )
-PUBLISHED_PICTURES_PER_SECOND = 938
-"""Training a ResNet-50 on one A100 in TF32, by NVIDIA (see the page)."""
-GPU = PUBLISHED_PICTURES_PER_SECOND * 3 * multiply_adds(RunConfig().encoder, 224)
-"""Multiply-adds per second."""
 
 
 @cache
@@ -41,31 +36,12 @@ def grid_of(study: str) -> Grid:
     return expand(asked, CIFAR10 if data == "cifar10" else IMAGENET)
 
 
-def evaluation_work(run: PlannedRun, info: DatasetInfo) -> float:
-    """Multiply-adds of the evaluations that need the encoder: one pass over the pictures for all that read features."""
-    forward = multiply_adds(run.config.encoder, run.config.data.image_size)
-    passes = 0.0
-    kinds = {tree["kind"] for tree in run.evaluations.values()}
-    if kinds & {"linear", "knn"}:
-        passes += info.train_count + info.test_count
-    for tree in run.evaluations.values():
-        if tree["kind"] == "finetune":
-            passes += 3 * tree["labels"] * info.train_count * tree["epochs"] + info.test_count
-        elif tree["kind"] == "probe":
-            passes += 2 * min(tree["pictures"] or info.train_count, info.train_count)
-        elif tree["kind"] == "transfer" and tree["protocol"] == "finetune":
-            steps = tree["steps"] if run.config.train.epochs else tree["scratch_steps"]
-            tried = tree["lr_values"] * tree["weight_decay_values"] + 1  # and once more with the best
-            passes += 3 * tried * steps * tree["batch_size"]
-    return forward * passes
-
-
 def line(name: str, cells: str, runs: dict[str, PlannedRun], infos: dict[str, DatasetInfo]) -> str:
-    training = sum(work(run.config, infos[key].train_count) for key, run in runs.items()) / GPU / 3600
-    evaluating = sum(evaluation_work(run, infos[key]) for key, run in runs.items()) / GPU / 3600
-    longest = max(work(run.config, infos[key].train_count) for key, run in runs.items()) / GPU / 3600
+    trainings = [work(run.config, infos[key].train_count) for key, run in runs.items()]
+    evaluating = sum(evaluation_work(run.config, run.evaluations.values(), infos[key]) for key, run in runs.items())
+    hours = [amount / GPU_SPEED / 3600 for amount in (sum(trainings), max(trainings), evaluating)]
     disk = sum(disk_bytes(run.config) for run in runs.values()) / 1e9
-    return f"| {name} | {cells} | {len(runs)} | {training:,.0f} | {longest:,.0f} | {evaluating:,.0f} | {disk:,.1f} |"
+    return f"| {name} | {cells} | {len(runs)} | {' | '.join(f'{number:,.0f}' for number in hours)} | {disk:,.1f} |"
 
 
 def main() -> None:

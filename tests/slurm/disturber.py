@@ -272,6 +272,7 @@ class Disturber:
         self._server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1", *store],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )  # fmt: skip
 
     def _stop_server(self) -> None:
