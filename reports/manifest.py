@@ -14,7 +14,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from core.errors import InvalidValue, UserError
-from core.identity import is_machine_key
 from core.rundir import read_json
 
 SCHEMA = 1
@@ -53,6 +52,7 @@ class Paper:
     source: str
     what: str = ""
     where: str = ""
+    data: str = "image_folder"
     others: tuple[Published, ...] = ()
 
 
@@ -168,8 +168,8 @@ class Manifest:
 
     @property
     def is_paper_setting(self) -> bool:
-        changed = any(not is_machine_key(change.partition("=")[0]) for change in self.overrides)
-        return self.scale.is_paper and self.data.name == "image_folder" and not changed
+        pictures = self.study.paper.data if self.study.paper else "image_folder"
+        return self.scale.is_paper and self.data.name == pictures and not self.overrides
 
     def label(self, key_or_value: Any) -> str:
         """The text shown for an axis key or a value."""

@@ -15,6 +15,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
     paper = study.paper and {
         "source": study.paper.source,
         "where": study.paper.where,
+        "data": study.paper.data,
         "what": source.get("what", ""),
         "others": others(study.paper),
     }

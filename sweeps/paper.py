@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from core.config import DatasetName
 from core.errors import InvalidValue, UserError, unknown_name
 from core.typed import help_text, typed
 from reports.manifest import plain
@@ -107,6 +108,7 @@ class PaperNumbers:
 
     source: str = help_text("block of ablations/paper/simclr.yaml")
     where: str = help_text("figure or table, and section, of the paper")
+    data: DatasetName = help_text("data group with the pictures it was measured on", default="image_folder")
     numbers: list[Lookup] = help_text("lookups of the cells' numbers", default_factory=list)
     others: list[Others] = help_text("published rows shown beside the study's", default_factory=list)
 

@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from core.config import RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
+from core.identity import is_machine_key
 from reports.manifest import plain
 from sweeps.evaluations import concerned, evaluation_keys
 from sweeps.keys import PREFIX
@@ -65,7 +66,7 @@ class Request:
     overrides: dict[str, Any]
     """Dotted keys of runs and evaluations that the user set, in this scale's own values."""
     changes: tuple[str, ...]
-    """The same and the narrowed axes, as typed; shown in the report."""
+    """The same and the narrowed axes, as typed, less what only says where and how; shown in the report."""
     seeds: tuple[int, ...]
     settings: Settings
     launcher: Any
@@ -161,7 +162,7 @@ def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]
         data={f"data.{key}": value for key, value in tree["data"].items()},
         axes=axes,
         overrides=overrides,
-        changes=tuple(map(_text, run)),
+        changes=tuple(_text(override) for override in run if not is_machine_key(_key(override))),
         seeds=_seeds(settings.seeds),
         settings=settings,
         launcher=parse(kind, launcher, prefix="launcher."),

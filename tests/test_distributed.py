@@ -106,7 +106,7 @@ def end(worker: subprocess.Popen) -> str:
 
 
 def test_two_processes_that_were_stopped_go_on_exactly(tiny, tmp_path):
-    config = tiny({"train.epochs": 40, "machine.log_steps": 1})
+    config = tiny({"train.epochs": 12, "machine.log_steps": 1})
     data.prepare(config.data, None)
     whole = RunDirectory.create(tmp_path / "whole", config)
     assert end(begin(whole)) == "done"

@@ -121,7 +121,7 @@ def test_the_cost_of_all_studies_counts_shared_runs_once(tmp_path):
     found = grids(tmp_path)
     states = {run: RunState(State.PENDING) for grid in found for run in grid.runs()}
     console = Console(file=(tmp_path / "plan.txt").open("w"), width=200)
-    whole.show(found, states, 2, console)
+    whole.show(found, states, workers=2, on_gpu=False, console=console)
     console.file.close()
     text = (tmp_path / "plan.txt").read_text()
     assert "6 runs asked for, 5 after sharing: 16.7% of the trainings" in text

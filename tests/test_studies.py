@@ -9,8 +9,10 @@ import pytest
 from core.config import RunConfig, as_dict, flatten
 from reports.claimfile import parse_claims
 from reports.claims import CONTRADICTED, decide
+from reports.manifest import parse as parse_manifest
 from sweeps import request
 from sweeps.grid import Grid, expand
+from sweeps.manifest import manifest
 from tests.claims_on_paper import paper_evidence
 from tests.planned import pictures
 
@@ -31,6 +33,20 @@ def grid_of(study: str, scale: str) -> Grid:
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_plans_at_every_scale(study: str, scale: str):
     assert grid_of(study, scale).cells
+
+
+@pytest.mark.parametrize(
+    ("study", "data", "is_papers"),
+    [
+        ("head", "image_folder", True),
+        ("head", "cifar10", False),
+        ("cifar10_recipe", "cifar10", True),
+        ("cifar10_recipe", "image_folder", False),
+    ],
+)
+def test_the_papers_pictures_are_those_of_the_study(tmp_path: Path, study: str, data: str, is_papers: bool):
+    (asked,) = request.read([f"study={study}", "scale=imagenet", f"data={data}"])
+    assert parse_manifest(manifest(expand(asked, INFO)), tmp_path).is_paper_setting == is_papers
 
 
 OWN_OF_A_STUDY = {

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 TWO_CELLS = ["study=augment_pairs", "scale=smoke", "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
 QUICK = [*TWO_CELLS, "tracking.enabled=false"]
-LONG = [*QUICK, "train.epochs=60", "machine.log_steps=1"]
+LONG = [*QUICK, "train.epochs=24", "machine.log_steps=1"]
 """Cells that take seconds, so that something can happen to them."""
 
 
