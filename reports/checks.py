@@ -61,15 +61,6 @@ class _Check:
 
 
 @_typed
-class Side:
-    """Some cells, one of their metrics, and how they become one number."""
-
-    cells: Selection = field(default_factory=dict)
-    reduce: Reduction = "mean"
-    metric: str = ""
-
-
-@_typed
 class MeanOf:
     """Some cells and one of their metrics, averaged."""
 
@@ -78,7 +69,25 @@ class MeanOf:
 
 
 @_typed
-class Difference(_Check):
+class Side(MeanOf):
+    """Some cells, one of their metrics, and how they become one number."""
+
+    reduce: Reduction = "mean"
+
+
+@_typed
+class _OfTwo(_Check):
+    """Compares `of` with `minus`."""
+
+    of: MeanOf
+    minus: MeanOf
+
+    def selections(self) -> list[Needed]:
+        return [Needed(side.cells, side.metric) for side in (self.of, self.minus)]
+
+
+@_typed
+class Difference(_OfTwo):
     """`of` is above `minus` by more than `margin`, in the units of the metric."""
 
     form: Literal["difference"]
@@ -86,24 +95,28 @@ class Difference(_Check):
     minus: Side
     margin: float = 0.0
 
-    def selections(self) -> list[Needed]:
-        return [Needed(self.of.cells, self.of.metric), Needed(self.minus.cells, self.minus.metric)]
-
     def measure(self, found: Sequence[Values]) -> Measurement:
         of, minus = found
         return difference(of.own_CS, minus.own_CS, self.of.reduce, self.minus.reduce).plus(-self.margin)
 
 
 @_typed
-class Largest(_Check):
-    """The largest cell of `among` is one of `cells`."""
+class _Extreme(_Check):
+    """One of `cells` is ahead of all others of `among`."""
 
-    form: Literal["largest"]
     cells: Selection
     among: Selection = field(default_factory=dict)
 
     def selections(self) -> list[Needed]:
-        return _own_and_others(self.cells, self.among)
+        others = {**self.among, NOT: [*as_list(self.among.get(NOT, [])), self.cells]}
+        return [Needed(self.cells), Needed(others)]
+
+
+@_typed
+class Largest(_Extreme):
+    """The largest cell of `among` is one of `cells`."""
+
+    form: Literal["largest"]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         own, others = found
@@ -111,15 +124,10 @@ class Largest(_Check):
 
 
 @_typed
-class Smallest(_Check):
+class Smallest(_Extreme):
     """The smallest cell of `among` is one of `cells`."""
 
     form: Literal["smallest"]
-    cells: Selection
-    among: Selection = field(default_factory=dict)
-
-    def selections(self) -> list[Needed]:
-        return _own_and_others(self.cells, self.among)
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         own, others = found
@@ -127,16 +135,13 @@ class Smallest(_Check):
 
 
 @_typed
-class Equal(_Check):
+class Equal(_OfTwo):
     """`of` and `minus` differ by less than `within`: two one-sided tests (Schuirmann 1987)."""
 
     form: Literal["equal"]
     of: Side
     minus: Side
     within: float
-
-    def selections(self) -> list[Needed]:
-        return [Needed(self.of.cells, self.of.metric), Needed(self.minus.cells, self.minus.metric)]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         of, minus = (values.own_CS for values in found)
@@ -185,7 +190,7 @@ class Monotone(_Check):
 
 
 @_typed
-class GapShrinks(_Check):
+class GapShrinks(_OfTwo):
     """`of` is above `minus` at the first value of an axis, and every step along it brings them closer.
 
     A step that widens the gap by up to `tolerance` is let go; a gap of the other sign counts by its size.
@@ -193,12 +198,7 @@ class GapShrinks(_Check):
 
     form: Literal["gap_shrinks"]
     along: str
-    of: MeanOf
-    minus: MeanOf
     tolerance: float = 0.0
-
-    def selections(self) -> list[Needed]:
-        return [Needed(self.of.cells, self.of.metric), Needed(self.minus.cells, self.minus.metric)]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         of, minus = (_curve(values, self.along) for values in found)
@@ -250,10 +250,6 @@ FORMS: dict[str, type] = {
     "range": Range,
     "all": All,
 }
-
-
-def _own_and_others(cells: Selection, among: Selection) -> list[Needed]:
-    return [Needed(cells), Needed({**among, NOT: [*as_list(among.get(NOT, [])), cells]})]
 
 
 def _curve(values: Values, along: str) -> list[np.ndarray]:
