@@ -223,13 +223,8 @@ EVALUATIONS: dict[str, type] = {
 }
 
 METRICS: dict[str, tuple[str, ...]] = {
-    "linear": ("top1", "top5", "validation_top1"),
-    "knn": ("top1", "top5"),
-    "finetune": ("top1", "top5"),
-    "probe": ("top1", "guess"),
-    "histograms": ("found", "found_distorted", "chance"),
-    "loss_gradients": LOSS_GRADIENTS_METRICS,
-    "transfer": ("score",),
+    **{kind: config().metrics() for kind, config in EVALUATIONS.items()},
+    "linear": LinearConfig(validation=0.1).metrics(),
     "train": ("loss", "accuracy", "entropy"),
 }
 """What a study can show: `<evaluation>.<name>`, or `train.<name>` from the end of training. docs/evaluations.md says
