@@ -31,6 +31,11 @@ MACHINE_KEYS = frozenset(
 
 ID_LENGTH = 16
 
+EvaluationIdOf = Callable[[str], str]
+"""From a run's id to that of one of its evaluations."""
+
+_HOLE = "<hole>"
+
 
 def is_machine_key(key: str) -> bool:
     return key in MACHINE_KEYS or key.startswith("machine.")
@@ -42,7 +47,11 @@ def run_id(config: RunConfig) -> str:
 
 
 def run_ids(config: RunConfig, seeds: Sequence[int]) -> list[str]:
-    """The run ids of a config under several seeds."""
+    """The run ids of a config under several seeds.
+
+    The text that is hashed is put together from its sections, most of which all cells of a study share. Sections have
+    no parts of their own, so dotted keys in order are the sections in order, each with its keys in order.
+    """
     sections = {name: _section_text(name, getattr(config, name)) for name in SECTIONS}
     sections["seed"] = f'"seed":{_HOLE}'
     science = ",".join(sections[name] for name in sorted(sections) if sections[name])
@@ -62,10 +71,7 @@ def evaluation_id(run: str, kind: str, config: Mapping[str, Any]) -> str:
     return evaluation_digests({"kind": kind, **config})(run)
 
 
-Digests = Callable[[str], str]
-
-
-def evaluation_digests(settings: Mapping[str, Any]) -> Digests:
+def evaluation_digests(settings: Mapping[str, Any]) -> EvaluationIdOf:
     """From a run's id to the id of its evaluation with these settings, {"kind": kind, **full config}.
 
     What is the same for all runs is written out once.
@@ -79,9 +85,6 @@ def evaluation_digests(settings: Mapping[str, Any]) -> Digests:
 def digest(value: Any) -> str:
     """Hash of plain values; the order of mapping keys does not matter."""
     return _hash(_text(value))
-
-
-_HOLE = "<hole>"
 
 
 def _text(value: Any) -> str:

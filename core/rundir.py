@@ -69,14 +69,10 @@ class RunDirectory:
 
     def config(self) -> RunConfig:
         """The stored config. Raises: UserError if a newer program wrote it."""
-        self.check_schema()
+        check_schema(self.config_file)
         record = yaml.safe_load(self.config_file.read_text())
         del record["schema"], record["run"]
         return run_config(record)
-
-    def check_schema(self) -> None:
-        """Raises: UserError if a newer program wrote the run."""
-        check_schema(self.config_file)
 
     def evaluation_file(self, evaluation: str) -> Path:
         return self.evaluations / f"{evaluation}.json"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 
@@ -34,48 +35,62 @@ STARTUP_SECONDS = 0.5
 class Speed:
     """How fast one worker is; the model behind every estimate of time."""
 
+    runs: Path
     info: DatasetInfo
     multiply_adds: float
     """Per second of training."""
     evaluations: Mapping[str, float]
     """Seconds of an evaluation by kind, as far as finished runs have had one."""
-    basis: str
+    is_measured: bool
 
     @classmethod
     def of(cls, runs: Path, done: Iterable[PlannedRun], info: DatasetInfo, on_gpu: bool) -> "Speed":
-        """From the finished runs among `done`; assumed where there is none, for a GPU or for a thread of a CPU."""
+        """From the finished runs among `done` on the same kind of device; assumed where there is none."""
         total_work = total_seconds = 0.0
         evaluations: dict[str, list[float]] = {}
         for run in list(done)[:LOOKED_AT]:
             directory = RunDirectory(runs, run.id)
             result = directory.result()
-            if result and result["compute_seconds"]:
+            if result and result["compute_seconds"] and _was_on_gpu(result) == on_gpu:
                 total_work += work(run.config, info.train_count)
                 total_seconds += result["compute_seconds"]
             for name, identity in run.evaluation_ids.items():
                 record = directory.evaluation(identity)
-                if record:
+                if record and _was_on_gpu(record) == on_gpu:
                     evaluations.setdefault(run.evaluations[name]["kind"], []).append(record["seconds"])
         means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
-        if total_seconds:
-            return cls(info, total_work / total_seconds, means, "speed of the finished runs")
-        assumed = GPU_SPEED if on_gpu else CPU_SPEED
-        return cls(info, assumed, means, f"{assumed / 1e9:,.0f} GMAC/s per worker assumed")
+        speed = total_work / total_seconds if total_seconds else GPU_SPEED if on_gpu else CPU_SPEED
+        return cls(runs, info, speed, means, is_measured=bool(total_seconds))
+
+    @property
+    def basis(self) -> str:
+        if self.is_measured:
+            return "speed of the finished runs"
+        return f"{self.multiply_adds / 1e9:,.0f} GMAC/s per worker assumed"
 
     def training(self, run: PlannedRun) -> float:
         """Seconds of a training."""
         return work(run.config, self.info.train_count) / self.multiply_adds + STARTUP_SECONDS
 
     def evaluating(self, run: PlannedRun) -> float:
-        """Seconds of all evaluations."""
-        trees = run.evaluations.values()
-        seen = sum(self.evaluations.get(tree["kind"], 0.0) for tree in trees)
-        unseen = [tree for tree in trees if tree["kind"] not in self.evaluations]
+        """Seconds of the evaluations that are not there yet."""
+        directory = RunDirectory(self.runs, run.id)
+        missing = [
+            run.evaluations[name]
+            for name, identity in run.evaluation_ids.items()
+            if not directory.evaluation_file(identity).exists()
+        ]
+        seen = sum(self.evaluations.get(tree["kind"], 0.0) for tree in missing)
+        unseen = [tree for tree in missing if tree["kind"] not in self.evaluations]
         return seen + evaluation_work(run.config, unseen, self.info) / self.multiply_adds
 
     def of_plan(self, plan: Plan) -> float:
         """Seconds on one worker."""
         return sum(map(self.training, plan.train)) + sum(map(self.evaluating, plan.to_do))
+
+
+def _was_on_gpu(record: Mapping[str, Any]) -> bool:
+    return record["environment"]["device"] != "cpu"
 
 
 def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -> None:

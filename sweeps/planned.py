@@ -21,7 +21,7 @@ from core.config import (
 )
 from core.data import DatasetInfo
 from core.errors import unknown_name
-from core.identity import Digests, evaluation_digests, run_ids
+from core.identity import EvaluationIdOf, evaluation_digests, run_ids
 from reports.manifest import plain
 from sweeps import evaluations
 from sweeps.keys import assign, split
@@ -75,7 +75,7 @@ class RunMaker:
         self._scale_of_evaluations = split(request.scale.base)[1]
         self._below: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
         self._sections: dict[tuple[Any, ...], Any] = {}
-        self._asked: dict[str, tuple[dict[str, dict[str, Any]], dict[str, Digests]]] = {}
+        self._asked: dict[str, tuple[dict[str, dict[str, Any]], dict[str, EvaluationIdOf]]] = {}
         self.mapped: dict[str, dict[str, Any]] = {}
 
     def runs(self, own: Mapping[str, Any]) -> tuple[PlannedRun, ...]:
@@ -91,7 +91,7 @@ class RunMaker:
             for seed, identity in zip(seeds, run_ids(config, seeds), strict=True)
         )
 
-    def _evaluations(self, own: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Digests]]:
+    def _evaluations(self, own: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, EvaluationIdOf]]:
         """The evaluations of one cell and how their ids are made; the same objects for all that ask for the same."""
         text = plain(own)
         if text not in self._asked:
@@ -118,7 +118,7 @@ class RunMaker:
         return run_config({"seed": self._request.seeds[0], **sections})
 
     def _section(self, keys: tuple[str, ...], name: str, own: Mapping[str, Any]) -> Any:
-        place = (keys, name, *map(plain, own.values()))
+        place = (keys, name, *map(repr, own.values()))  # "1" and 1 may be different
         if place not in self._sections:
             flat = dict(self._below[keys][name])
             for key, value in own.items():

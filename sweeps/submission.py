@@ -159,16 +159,16 @@ def split(tasks: int, limit: int) -> tuple[int, ...]:
 
 
 def read(folder: Path) -> Submission | None:
-    """The submission in a folder; None where a crash left none. Raises: UserError if another program made it."""
+    """The submission in a folder; None where a crash left none. Raises: UserError if a newer program made it."""
     record = read_json(folder / RECORD_FILE)
     if record is None:
         return None
     schema = record.pop("schema")
-    if schema != SCHEMA:
-        raise UserError(
-            f"{folder / RECORD_FILE}: schema={schema}: this program reads submissions of schema {SCHEMA}; cancel the "
-            "jobs with the program that made them, or remove the folder if they have ended"
-        )
+    if schema > SCHEMA:
+        allowed = f"this program reads submissions of schema 1 to {SCHEMA}"
+        raise UserError(f"{folder / RECORD_FILE}: schema={schema}: {allowed}")
+    if schema == 1:  # its jobs run the program that made it; here it is only watched
+        record["runs"] = [run["id"] for run in record["runs"]]
     for key in ("runs", "arrays", "array_jobs"):
         record[key] = tuple(record[key])
     return Submission(folder=folder, **record)

@@ -64,11 +64,8 @@ def submit(grid: Grid, console: Console) -> int:
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
         submission.write_runs(plan_.to_do)
         submission = _submit_arrays(submission, request.launcher)
-    tasks = sum(submission.arrays)
-    console.print(
-        f"submitted {len(submission.runs)} runs as {tasks} job{'s' * (tasks > 1)} in "
-        f"{len(submission.arrays)} array{'s' * (len(submission.arrays) > 1)}: {' '.join(submission.array_jobs)}"
-    )
+    jobs = f"{_jobs_in_arrays(submission)}: {' '.join(submission.array_jobs)}"
+    console.print(f"submitted {len(submission.runs)} runs as {jobs}")
     words = [word for word in sys.argv if not word.startswith("action=")]
     for text, action in (("follow", "status"), ("stop", "cancel"), ("report", "report")):
         console.print(f"{text:8} python {shlex.join([*words, f'action={action}'])}", markup=False, highlight=False)
@@ -104,13 +101,17 @@ def show(grid: Grid, plan_: Plan, speed: Speed, console: Console) -> None:
         console.print("nothing to submit")
         return
     submission = prepare(grid, plan_, grid.request.output / "code" / "...", slurm.largest_array())
-    hours, unit = speed.of_plan(plan_) / 3600, "GPU hours" if is_on_gpu(grid) else "hours on one core"
-    console.print(
-        f"{sum(submission.arrays)} jobs in {len(submission.arrays)} arrays, about {hours:,.1f} {unit} ({speed.basis}); "
-        "the first:\n",
-        highlight=False,
-    )
+    hours, unit = speed.of_plan(plan_) / 3600, "GPU hours" if is_on_gpu(grid) else "hours of one worker"
+    if is_on_gpu(grid) and speed.is_measured:
+        hours *= settings.tasks  # which share a run, so that its seconds are those of all their GPUs
+    jobs = f"{_jobs_in_arrays(submission)}, about {hours:,.1f} {unit} ({speed.basis})"
+    console.print(f"{jobs}; the first:\n", highlight=False)
     console.print(sbatch_text(submission, 0, settings), markup=False, highlight=False, soft_wrap=True)
+
+
+def _jobs_in_arrays(submission: Submission) -> str:
+    tasks, arrays = sum(submission.arrays), len(submission.arrays)
+    return f"{tasks} job{'s' * (tasks > 1)} in {arrays} array{'s' * (arrays > 1)}"
 
 
 def sbatch_text(submission: Submission, array: int, settings: SlurmSettings, after: str = "") -> str:

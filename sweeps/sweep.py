@@ -61,8 +61,8 @@ def worker_count(grid: Grid, plan_: Plan) -> int:
 def is_on_gpu(grid: Grid) -> bool:
     """Whether runs will train on GPUs: this machine's, or those that a job asks for."""
     launcher = grid.request.launcher
-    if launcher.name == "slurm":
-        return bool(launcher.gpus_per_node or "gpu" in launcher.gres)
+    if launcher.name == "slurm" and grid.machine()["machine.device"] != "cpu":
+        return bool(launcher.gpus_per_node or "gpu" in launcher.gres or any("gpu" in key for key in launcher.extra))
     return bool(_gpus(grid))
 
 

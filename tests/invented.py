@@ -11,7 +11,7 @@ from core.config import evaluation_config
 from sweeps import request
 from sweeps.grid import Grid, expand
 from sweeps.manifest import manifest
-from tests.planned import pictures
+from tests.pictures import pictures
 from tests.reports_fixture import ENVIRONMENT, write_result
 
 INFO = pictures(16384)

@@ -10,7 +10,7 @@ from core.evaluate import Evaluator
 from core.evaluations import FinetuneConfig, KnnConfig, LinearConfig, ProbeConfig
 from core.feasible import check_evaluation
 from core.finetune import Tuning, fine_tune
-from tests.planned import pictures
+from tests.pictures import pictures
 
 _RUN = RunConfig(
     data=DataConfig(image_size=16, stored_size=16), encoder=EncoderConfig(depth=10, width=0.125, stem="cifar")

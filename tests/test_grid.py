@@ -15,7 +15,7 @@ from sweeps.keys import assign
 from sweeps.manifest import manifest
 from sweeps.paper import load_paper
 from sweeps.plan import plan
-from tests.planned import pictures
+from tests.pictures import pictures
 
 INFO = pictures(classes=2)
 

@@ -1,5 +1,6 @@
 """Settings of the launchers, and how submissions divide runs among jobs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sweeps import request
 from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
 from sweeps.submission import RECORD_FILE, Submission, open_submissions, read, split, tasks_for
-from tests.planned import pictures
+from tests.pictures import pictures
 
 
 @pytest.mark.parametrize(
@@ -112,10 +113,14 @@ def test_a_job_reads_what_it_takes_to_execute_its_runs_and_only_these(tmp_path):
         assert (work.evaluations, work.evaluation_ids) == (run.evaluations, run.evaluation_ids)
 
 
-def test_a_submission_of_another_program_is_named(tmp_path):
+def test_a_submission_of_a_newer_program_is_refused_and_one_of_the_first_is_watched(tmp_path):
     folder = tmp_path / "submissions" / "study-1"
-    submission(folder, 5, 2, 0, 2).write()
+    one = submission(folder, 5, 2, 0, 2)
+    one.write()
     file = folder / RECORD_FILE
-    file.write_text(file.read_text().replace('"schema": 2', '"schema": 1'))
-    with pytest.raises(UserError, match="schema=1: this program reads submissions of schema 2"):
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "schema": 3}))
+    with pytest.raises(UserError, match="schema=3: this program reads submissions of schema 1 to 2"):
         open_submissions(tmp_path)
+    file.write_text(json.dumps({**record, "schema": 1, "runs": [{"id": run, "evaluations": {}} for run in one.runs]}))
+    assert open_submissions(tmp_path) == [one]

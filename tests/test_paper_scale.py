@@ -24,7 +24,7 @@ from core.schedule import learning_rate
 from sweeps import request
 from sweeps.grid import Grid, data_config, expand
 from sweeps.paper import load_paper
-from tests.planned import pictures
+from tests.pictures import pictures
 
 PICTURES = 1_281_167
 """Training pictures of ImageNet ILSVRC-2012."""

@@ -11,7 +11,7 @@ from sweeps import request
 from sweeps.grid import Grid, expand
 from sweeps.manifest import manifest
 from sweeps.study import ValueMap
-from tests.planned import pictures
+from tests.pictures import pictures
 
 INFO = pictures(60_000)
 STUDY = {

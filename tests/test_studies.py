@@ -14,7 +14,7 @@ from sweeps import request
 from sweeps.grid import Grid, expand
 from sweeps.manifest import manifest
 from tests.claims_on_paper import paper_evidence
-from tests.planned import pictures
+from tests.pictures import pictures
 
 STUDIES = [name for name in request.study_names() if name != "recipe"]  # of no table or figure of the paper
 SCALES = ["smoke", "mini", "cifar10", "imagenet"]

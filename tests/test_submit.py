@@ -125,6 +125,15 @@ def test_cancel_takes_the_jobs_of_the_study_out_of_the_queue(cluster):
     assert queued(cluster) == []
 
 
+def test_a_plan_says_the_hours_and_the_text_for_sbatch_and_submits_nothing(cluster):
+    shown = call(cluster, *THREE, "action=plan", "launcher.gpus_per_node=1").stdout
+    assert "3 jobs in 1 array, about 0.0 GPU hours (11,501 GMAC/s per worker assumed); the first:" in shown
+    assert "#SBATCH --gpus-per-node=1" in shown
+    shown = call(cluster, *THREE, "action=plan").stdout
+    assert "about 0.0 hours of one worker (30 GMAC/s per worker assumed)" in shown
+    assert queued(cluster) == []
+
+
 def test_status_counts_what_waits(cluster):
     call(cluster, *THREE)
     shown = call(cluster, *THREE, "action=status").stdout

@@ -25,7 +25,9 @@ from sweeps.planned import PlannedRun
 from sweeps.request import read
 from tests.benchmarks.measure import Line
 
-RUN = [sys.executable, str(Path(__file__).resolve().parent.parent.parent / "sweeps" / "run.py")]
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 COLLECT = "import sys; from reports.build import load; load(sys.argv[1])"
 METRICS = 20
 MOST_MIRRORED = 10_000
@@ -90,9 +92,12 @@ def _fill(runs: Path, planned: Mapping[str, PlannedRun]) -> None:
         directory.attempts_file.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
         if state == "done":
             metrics = {"top1": number % 97} | {f"metric{index}": index for index in range(METRICS - 1)}
-            directory.result_file.write_text(json.dumps({"metrics": {"loss": 1.0}, "compute_seconds": 1.0}))
+            environment = {"environment": {"device": "cpu"}}
+            directory.result_file.write_text(
+                json.dumps({"metrics": {"loss": 1.0}, "compute_seconds": 1.0, **environment})
+            )
             (identity,) = run.evaluation_ids.values()
-            record = {"metrics": metrics, "n": 1000, "kind": "linear", "seconds": 1.0}
+            record = {"metrics": metrics, "n": 1000, "kind": "linear", "seconds": 1.0, **environment}
             directory.evaluation_file(identity).write_text(json.dumps(record))
 
 
@@ -110,7 +115,7 @@ def _run(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
     """Wall and processor seconds of a command, and the most memory it had in MB. Raises: RuntimeError if it failed."""
     with open(folder / "output", "w+") as output:
         begin = time.perf_counter()
-        process = subprocess.Popen(words, stdout=output, stderr=output, cwd=folder)
+        process = subprocess.Popen(words, stdout=output, stderr=output, cwd=folder, env=ENVIRONMENT)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""Plans without data: what a planner needs to know of pictures that nobody has to have."""
+"""What a planner needs to know of pictures that nobody has to have."""
 
 from core.data import DatasetInfo
 

@@ -1,0 +1,64 @@
+"""Estimates: from finished runs on the same kind of device, else from the stated model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.rundir import RunDirectory, write_json
+from core.states import observe_all
+from sweeps import request
+from sweeps.costs import CPU_SPEED, GPU_SPEED, STARTUP_SECONDS, Speed
+from sweeps.grid import expand
+from sweeps.plan import evaluation_work, plan, work
+from sweeps.planned import PlannedRun
+from tests.pictures import pictures
+
+INFO = pictures(512, 256)
+
+
+def planned(*words: str) -> list[PlannedRun]:
+    """A cell of Figure 5 under two seeds, with the untrained encoder left out."""
+    axes = ["augment.transforms.0=crop", "augment.transforms.1=color"]
+    (asked,) = request.read(["study=augment_pairs", "scale=smoke", "seeds=2", *axes, *words])
+    return list(expand(asked, INFO).cells[0].runs)
+
+
+def write(runs: Path, run: PlannedRun, seconds: float, device: str, evaluations: tuple[str, ...] = ()) -> None:
+    """A finished run that trained for `seconds`, and half a second for each of its evaluations."""
+    directory = RunDirectory(runs, run.id)
+    environment: dict[str, Any] = {"environment": {"device": device}}
+    write_json(directory.result_file, {"metrics": {}, "compute_seconds": seconds, **environment})
+    for name in evaluations:
+        write_json(directory.evaluation_file(run.evaluation_ids[name]), {"metrics": {}, "seconds": 0.5, **environment})
+
+
+@pytest.mark.parametrize(("on_gpu", "assumed"), [(False, CPU_SPEED), (True, GPU_SPEED)])
+def test_without_finished_runs_the_speed_is_assumed(tmp_path: Path, on_gpu: bool, assumed: float):
+    first, _ = planned()
+    speed = Speed.of(tmp_path, [], INFO, on_gpu)
+    assert speed.basis.endswith("GMAC/s per worker assumed")
+    assert speed.training(first) == pytest.approx(work(first.config, 512) / assumed + STARTUP_SECONDS)
+    trees = first.evaluations.values()
+    assert speed.evaluating(first) == pytest.approx(evaluation_work(first.config, trees, INFO) / assumed)
+
+
+def test_finished_runs_tell_the_speed_of_their_own_device_only(tmp_path: Path):
+    first, second = planned()
+    write(tmp_path, first, 4.0, "cpu", tuple(first.evaluation_ids))
+    speed = Speed.of(tmp_path, [first], INFO, on_gpu=False)
+    assert speed.training(second) == pytest.approx(4.0 + STARTUP_SECONDS)
+    assert speed.evaluating(second) == 0.5 * len(second.evaluation_ids)
+    assert speed.basis == "speed of the finished runs"
+    assert Speed.of(tmp_path, [first], INFO, on_gpu=True).multiply_adds == GPU_SPEED
+
+
+def test_a_trained_run_costs_the_evaluations_that_it_lacks(tmp_path: Path):
+    first, second = planned()
+    names = tuple(first.evaluation_ids)
+    write(tmp_path, first, 4.0, "cpu", names)
+    write(tmp_path, second, 4.0, "cpu", names[1:])
+    states = observe_all(tmp_path, {run.id: run.evaluation_ids for run in (first, second)})
+    planned_ = plan([first, second], states)
+    assert planned_.evaluate == (second,)
+    assert Speed.of(tmp_path, planned_.done, INFO, on_gpu=False).of_plan(planned_) == 0.5
