@@ -72,21 +72,22 @@ class Speed:
         """Seconds of a training."""
         return work(run.config, self.info.train_count) / self.multiply_adds + STARTUP_SECONDS
 
-    def evaluating(self, run: PlannedRun) -> float:
-        """Seconds of the evaluations that are not there yet."""
-        directory = RunDirectory(self.runs, run.id)
-        missing = [
-            run.evaluations[name]
-            for name, identity in run.evaluation_ids.items()
-            if not directory.evaluation_file(identity).exists()
-        ]
-        seen = sum(self.evaluations.get(tree["kind"], 0.0) for tree in missing)
-        unseen = [tree for tree in missing if tree["kind"] not in self.evaluations]
+    def evaluating(self, run: PlannedRun, names: Iterable[str]) -> float:
+        """Seconds of some of a run's evaluations."""
+        trees = [run.evaluations[name] for name in names]
+        seen = sum(self.evaluations.get(tree["kind"], 0.0) for tree in trees)
+        unseen = [tree for tree in trees if tree["kind"] not in self.evaluations]
         return seen + evaluation_work(run.config, unseen, self.info) / self.multiply_adds
 
     def of_plan(self, plan: Plan) -> float:
         """Seconds on one worker."""
-        return sum(map(self.training, plan.train)) + sum(map(self.evaluating, plan.to_do))
+        training = sum(self.training(run) + self.evaluating(run, run.evaluations) for run in plan.train)
+        return training + sum(self.evaluating(run, self._missing(run)) for run in plan.evaluate)
+
+    def _missing(self, run: PlannedRun) -> list[str]:
+        """The evaluations that a trained run lacks."""
+        directory = RunDirectory(self.runs, run.id)
+        return [name for name, id_ in run.evaluation_ids.items() if not directory.evaluation_file(id_).exists()]
 
 
 def _was_on_gpu(record: Mapping[str, Any]) -> bool:

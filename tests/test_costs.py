@@ -40,7 +40,9 @@ def test_without_finished_runs_the_speed_is_assumed(tmp_path: Path, on_gpu: bool
     assert speed.basis.endswith("GMAC/s per worker assumed")
     assert speed.training(first) == pytest.approx(work(first.config, 512) / assumed + STARTUP_SECONDS)
     trees = first.evaluations.values()
-    assert speed.evaluating(first) == pytest.approx(evaluation_work(first.config, trees, INFO) / assumed)
+    assert speed.evaluating(first, first.evaluations) == pytest.approx(
+        evaluation_work(first.config, trees, INFO) / assumed
+    )
 
 
 def test_finished_runs_tell_the_speed_of_their_own_device_only(tmp_path: Path):
@@ -48,7 +50,7 @@ def test_finished_runs_tell_the_speed_of_their_own_device_only(tmp_path: Path):
     write(tmp_path, first, 4.0, "cpu", tuple(first.evaluation_ids))
     speed = Speed.of(tmp_path, [first], INFO, on_gpu=False)
     assert speed.training(second) == pytest.approx(4.0 + STARTUP_SECONDS)
-    assert speed.evaluating(second) == 0.5 * len(second.evaluation_ids)
+    assert speed.evaluating(second, second.evaluations) == 0.5 * len(second.evaluation_ids)
     assert speed.basis == "speed of the finished runs"
     assert Speed.of(tmp_path, [first], INFO, on_gpu=True).multiply_adds == GPU_SPEED
 
