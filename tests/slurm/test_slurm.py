@@ -68,8 +68,11 @@ def test_a_study_is_submitted_once_runs_in_split_arrays_and_is_reported(lab: Lab
     assert environment["commit"] == commit
 
 
-def test_jobs_that_share_the_runs_execute_each_once(lab: Lab):
-    assert lab.call(*ASK, "augment.transforms.1=crop,blur", "launcher.jobs=2").returncode == 0
+def test_jobs_that_share_the_runs_execute_each_once_while_somebody_watches(lab: Lab):
+    three = [*ASK, "augment.transforms.1=crop,blur", "launcher.jobs=2"]
+    assert lab.call(*three).returncode == 0
+    watched = lab.call(*three, "action=status", "watch=true")  # returns when nothing runs or waits
+    assert "3 done, 0 trained, 0 running, 0 queued" in watched.stdout
     lab.wait()
     starts = [read_lines(RunDirectory(lab.runs, run).attempts_file) for run in lab.done()]
     assert [sum(line["event"] == "start" for line in lines) for lines in starts] == [1, 1, 1]
