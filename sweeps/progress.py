@@ -35,7 +35,7 @@ def metric_of(run: PlannedRun, runs: Path, metric: str) -> float | None:
     """The run's value of a metric such as `linear.top1`; None while it is not there."""
     kind, _, name = metric.partition(".")
     file = "result.json" if kind == "train" else f"evaluations/{run.evaluation_ids[kind]}.json"
-    record = read_json(f"{runs}/{run.id}/{file}")
+    record = read_json(f"{runs}/{run.id}/{file}")  # plain text, as in core/states.py: thousands are read for one status
     return record["metrics"].get(name) if record else None
 
 
