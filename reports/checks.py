@@ -31,12 +31,16 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True)
 class Values:
-    """What was found for one `Needed`: the cells' axis values, their numbers and the paper's (NaN: none)."""
+    """What was found for one `Needed`: the cells' axis values, their numbers and the paper's (NaN: none).
+
+    published: other methods' numbers of the same metric by label, none where they do not compare.
+    """
 
     points: Sequence[Mapping[str, Any]]
     axes: Axes
     own_CS: np.ndarray
     paper_C: np.ndarray
+    published: Mapping[str, float] = field(default_factory=dict)
 
 
 class Form(Protocol):
@@ -132,6 +136,25 @@ class Smallest(_Extreme):
     def measure(self, found: Sequence[Values]) -> Measurement:
         own, others = found
         return above_all(-own.own_CS, -others.own_CS)
+
+
+@_typed
+class AbovePublished(_Check):
+    """The largest of `cells` is above the number that the paper prints for each of some other `methods` (none: all)."""
+
+    form: Literal["above_published"]
+    cells: Selection = field(default_factory=dict)
+    methods: list[str] = field(default_factory=list)
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.cells)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        (values,) = found
+        numbers = [number for label, number in values.published.items() if not self.methods or label in self.methods]
+        if not numbers:
+            raise NotMeasurable("other methods' numbers compare with those of the paper's own setting only")
+        return above_all(values.own_CS, np.repeat(np.array(numbers)[:, None], values.own_CS.shape[1], axis=1))
 
 
 @_typed
@@ -243,6 +266,7 @@ FORMS: dict[str, type] = {
     "difference": Difference,
     "largest": Largest,
     "smallest": Smallest,
+    "above_published": AbovePublished,
     "monotone": Monotone,
     "gap_shrinks": GapShrinks,
     "correlation": Correlation,

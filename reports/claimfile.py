@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from core.errors import InvalidValue
-from reports.checks import FORMS, All, Axes, Form, GapShrinks, Monotone, Needed
+from reports.checks import FORMS, AbovePublished, All, Axes, Form, GapShrinks, Monotone, Needed
 from reports.selections import Selection, as_list, select, validate_selection
 from reports.written import one_of, typed, typed_by
 
@@ -59,14 +59,18 @@ def _combinations(at_each: Selection, axes: Axes) -> Iterator[Selection]:
 
 
 def check_claims(
-    claims: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]], axes: Axes, metrics: Collection[str]
+    claims: Sequence[Mapping[str, Any]],
+    points: Sequence[Mapping[str, Any]],
+    axes: Axes,
+    metrics: Collection[str],
+    methods: Collection[str] = (),
 ) -> None:
-    """Validate claims as in a study's YAML against its places {axis key: value}, axes and metrics.
+    """Validate claims as in a study's YAML against its places {axis key: value}, axes, metrics and other methods.
 
     Raises: UserError.
     """
     for number, claim in enumerate(parse_claims(claims)):
-        _validate(claim.check, axes, metrics, f"claims.{number}.check")
+        _validate(claim.check, axes, metrics, methods, f"claims.{number}.check")
         for part in parts(claim.check, axes):
             for needed in part.needed:
                 if not select(points, needed.cells):
@@ -94,19 +98,24 @@ def parse_check(tree: Any, where: str) -> Any:
     return typed_by("form", FORMS, tree, where)
 
 
-def _validate(check: Any, axes: Axes, metrics: Collection[str], where: str) -> None:
-    """Raises: UserError if the check names a metric, an axis or a value that the study does not have."""
+def _validate(check: Any, axes: Axes, metrics: Collection[str], methods: Collection[str], where: str) -> None:
+    """Raises: UserError if the check names a metric, an axis, a value or a method that the study does not have."""
     validate_selection(check.at_each, axes, f"{where}.at_each")
     if check.metric:
         one_of(f"{where}.metric", check.metric, metrics)
     if isinstance(check, All):
         for number, inside in enumerate(check.checks):
-            _validate(inside, axes, metrics, f"{where}.checks.{number}")
+            _validate(inside, axes, metrics, methods, f"{where}.checks.{number}")
         return
     if isinstance(check, Monotone | GapShrinks):
         one_of(f"{where}.along", check.along, axes)
         if len(axes[check.along]) < 2:
             raise InvalidValue(f"{where}.along", check.along, "an axis with at least two values")
+    if isinstance(check, AbovePublished):
+        if not methods:
+            raise InvalidValue(f"{where}.form", check.form, "a study with published rows, see `paper.others`")
+        for method in check.methods:
+            one_of(f"{where}.methods", method, methods)
     for cells, metric, _ in check.selections():
         validate_selection(cells, axes, where)
         if metric:

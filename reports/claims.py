@@ -6,7 +6,7 @@ correction for the number of claims, the verdict. One seed never supports or con
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Evidence:
 
     axes: their values in order. own: cells x seeds per metric. paper: the paper's number per cell, per metric.
     runs: ids per cell. exact: the numbers have no uncertainty, as the paper's own when the claims are tested on them.
+    published: other methods' {metric: number} by label, where the setting is the paper's.
     """
 
     places: Sequence[Place]
@@ -39,6 +40,7 @@ class Evidence:
     paper: Mapping[str, np.ndarray]
     runs: Sequence[Sequence[str]]
     exact: bool = False
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def values(self, needed: Needed) -> tuple[list[int], Values]:
         """(numbers of the places, what is known of them)."""
@@ -46,7 +48,14 @@ class Evidence:
         own = [self._own(needed.metric or place.metric, place.cell) for place in found.values()]
         paper = [self._paper(needed.metric or place.metric, place.cell) for place in found.values()]
         points = [place.values for place in found.values()]
-        return list(found), Values(points, self.axes, np.array(own), np.array(paper))
+        of = {needed.metric or place.metric for place in found.values()}
+        published = {
+            label: numbers[metric]
+            for label, numbers in self.published.items()
+            for metric in of
+            if len(of) == 1 and metric in numbers
+        }
+        return list(found), Values(points, self.axes, np.array(own), np.array(paper), published)
 
     def _places(self, needed: Needed) -> dict[int, Place]:
         selected = select([place.values for place in self.places], needed.cells)
@@ -79,8 +88,14 @@ def own_evidence(shown: Shown) -> Evidence:
     metric = shown.manifest.study.metric
     ids = [[run for row in rows for run in shown.table["runs"][row].split()] for rows in shown.rows]
     axes = {axis.key: axis.values for axis in shown.manifest.axes}
+    manifest = shown.manifest
     return Evidence(
-        places(shown.cells, shown.spec, metric), axes_of_places(axes, shown.spec, metric), shown.own, shown.paper, ids
+        places(shown.cells, shown.spec, metric),
+        axes_of_places(axes, shown.spec, metric),
+        shown.own,
+        shown.paper,
+        ids,
+        published=manifest.published if manifest.is_paper_setting else {},
     )
 
 
@@ -90,24 +105,40 @@ def paper_evidence(manifest: Manifest) -> Evidence:
     points = [{axis.key: cell.values[axis.key] for axis in manifest.axes} for cell in manifest.cells]
     cells, numbers = paper_cells(points, [cell.printed(metric) for cell in manifest.cells], spec, metric)
     axes = axes_of_places({axis.key: axis.values for axis in manifest.axes}, spec, metric)
-    return exact_evidence(places(cells, spec, metric), axes, numbers)
+    return exact_evidence(places(cells, spec, metric), axes, numbers, manifest.published)
 
 
-def exact_evidence(found: Sequence[Place], axes: Axes, numbers: Sequence[Mapping[str, float]]) -> Evidence:
-    """The paper's own {metric: number} of each cell, taken as exact results."""
+def exact_evidence(
+    found: Sequence[Place],
+    axes: Axes,
+    numbers: Sequence[Mapping[str, float]],
+    published: Mapping[str, Mapping[str, float]],
+) -> Evidence:
+    """The paper's own {metric: number} of each cell, and of other methods, taken as exact results."""
     names = {*(place.metric for place in found), *(name for of_cell in numbers for name in of_cell)}
     paper = {name: np.array([of_cell.get(name, np.nan) for of_cell in numbers], dtype=float) for name in names}
     own = {name: values[:, None] for name, values in paper.items()}
-    return Evidence(found, axes, own, paper, [[] for _ in numbers], exact=True)
+    return Evidence(found, axes, own, paper, [[] for _ in numbers], exact=True, published=published)
 
 
 def shuffled(evidence: Evidence, seed: int) -> Evidence:
-    """The same numbers dealt out anew over all cells and metrics: what a claim says when nothing is true."""
-    names = sorted(evidence.own)
-    values_MC = np.stack([evidence.own[name][:, 0] for name in names])
-    there = ~np.isnan(values_MC)
-    values_MC[there] = np.random.default_rng(seed).permutation(values_MC[there])
-    return replace(evidence, own={name: row[:, None] for name, row in zip(names, values_MC, strict=True)})
+    """The same numbers dealt out anew over all cells, methods and metrics: what a claim says when nothing is true."""
+    names, labels = sorted(evidence.own), list(evidence.published)
+    published_ML = [[evidence.published[label].get(name, np.nan) for label in labels] for name in names]
+    own_MC = np.stack([evidence.own[name][:, 0] for name in names])
+    values_MR = np.concatenate([own_MC, np.array(published_ML, dtype=float)], axis=1)
+    there = ~np.isnan(values_MR)
+    values_MR[there] = np.random.default_rng(seed).permutation(values_MR[there])
+    rows = dict(zip(names, values_MR, strict=True))
+    cells = own_MC.shape[1]
+    return replace(
+        evidence,
+        own={name: row[:cells, None] for name, row in rows.items()},
+        published={
+            label: {name: float(rows[name][cells + number]) for name in evidence.published[label]}
+            for number, label in enumerate(labels)
+        },
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ directories. Keys that this version does not know are left alone, a newer schema
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,11 @@ class Manifest:
         pictures = self.study.paper.data if self.study.paper else "image_folder"
         return self.scale.is_paper and self.data.name == pictures and not self.overrides
 
+    @property
+    def published(self) -> dict[str, dict[str, float]]:
+        """Other methods' numbers in the paper: {metric: number} by label."""
+        return published(self.study.paper.others) if self.study.paper else {}
+
     def label(self, key_or_value: Any) -> str:
         """The text shown for an axis key or a value."""
         text = plain(key_or_value)
@@ -186,6 +191,14 @@ class Manifest:
         for row, owner in enumerate(owners):
             for run in owner.runs:
                 yield row, owner, run
+
+
+def published(rows: Iterable[Published]) -> dict[str, dict[str, float]]:
+    """{metric: number} by label; a method may have a row in several tables of the paper."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        found.setdefault(row.label, {}).update(row.metrics)
+    return found
 
 
 def plain(value: Any) -> str:

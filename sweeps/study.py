@@ -16,7 +16,7 @@ from reports.selections import select, validate_selection
 from reports.spec import check_report, parse_report
 from sweeps.evaluations import evaluation_keys
 from sweeps.keys import PREFIX, assign
-from sweeps.paper import PaperNumbers, check_paper, numbers
+from sweeps.paper import PaperNumbers, check_paper, numbers, others
 
 
 @typed
@@ -150,14 +150,15 @@ def check_study(study: Study) -> None:
     check_report(study.report, study.values, study.metric, study.metrics)
     spec = parse_report(study.report)
     axes = axes_of_places(study.values, spec, study.metric)
-    if study.claims:
-        shown = [group.values for group in groups(list(study.cells(study.values)), spec)]
-        points = [place.values for place in places(shown, spec, study.metric)]
-        check_claims(study.claims, points, axes, study.metrics)
     if study.paper:
         all_axes = {**study.values, **axes}
         check_paper(study.paper, all_axes, study.metrics)
         study.paper_numbers()
+    if study.claims:
+        shown = [group.values for group in groups(list(study.cells(study.values)), spec)]
+        points = [place.values for place in places(shown, spec, study.metric)]
+        methods = [row["label"] for row in others(study.paper)] if study.paper else []
+        check_claims(study.claims, points, axes, study.metrics, methods)
 
 
 def _check_evaluations(study: Study) -> None:

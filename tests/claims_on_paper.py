@@ -11,9 +11,10 @@ from typing import NamedTuple
 from core.errors import UserError
 from reports.claimfile import Claim, parse_claims
 from reports.claims import SUPPORTED, Evidence, Verdict, decide, exact_evidence, shuffled
-from reports.manifest import plain
+from reports.manifest import Published, plain, published
 from reports.reduction import axes_of_places, paper_cells, places
 from reports.spec import parse_report
+from sweeps.paper import others
 from sweeps.request import load_study, study_names
 from sweeps.study import Study
 
@@ -44,7 +45,9 @@ def paper_evidence(study: Study) -> Evidence:
     own = list(study.cells(study.values))
     numbers = [printed.get(tuple(map(plain, cell.values())), {}) for cell in own]
     cells, per_cell = paper_cells(own, numbers, spec, study.metric)
-    return exact_evidence(places(cells, spec, study.metric), axes_of_places(study.values, spec, study.metric), per_cell)
+    rows = [Published(**row) for row in others(study.paper)] if study.paper else []
+    axes = axes_of_places(study.values, spec, study.metric)
+    return exact_evidence(places(cells, spec, study.metric), axes, per_cell, published(rows))
 
 
 def decide_all() -> Iterator[Decided]:

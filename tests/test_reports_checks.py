@@ -1,10 +1,12 @@
 """Every form of check on invented results whose truth is known: true, false, and not to be decided."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from reports.claimfile import check_claims, parse_claims
 from reports.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Evidence, decide
 from reports.reduction import Place
@@ -15,6 +17,7 @@ POINTS = [{"epochs": epochs, "batch": batch} for epochs in EPOCHS for batch in B
 TRUTH = {256: (57, 62, 65), 8192: (65, 67, 68)}
 """Accuracy by batch and epochs: longer and larger are better, and the gap shrinks from 8 to 5 to 3."""
 SMALL, LARGE = {"batch": 256}, {"batch": 8192}
+PUBLISHED = {"weak method": {"top1": 62.0}, "strong method": {"top1": 71.0}, "other metric": {"loss": 999.0}}
 
 
 def evidence(seeds: int = 4, spread: float = 0.2, truth: dict[int, tuple] = TRUTH, noise: int = 0) -> Evidence:
@@ -24,12 +27,13 @@ def evidence(seeds: int = 4, spread: float = 0.2, truth: dict[int, tuple] = TRUT
     own = {"top1": true_C[:, None] + noise_CS, "loss": -true_C[:, None] - noise_CS}
     paper_C = np.array([TRUTH[point["batch"]][EPOCHS.index(point["epochs"])] for point in POINTS], dtype=float)
     places = [Place(point, cell, "top1") for cell, point in enumerate(POINTS)]
-    return Evidence(places, AXES, own, {"top1": paper_C}, [[str(cell)] for cell in range(len(POINTS))])
+    runs = [[str(cell)] for cell in range(len(POINTS))]
+    return Evidence(places, AXES, own, {"top1": paper_C}, runs, published=PUBLISHED)
 
 
 def verdict(check: dict[str, Any], found: Evidence) -> str:
     claims = [{"id": "a", "sentence": "s", "section": "1", "check": check}]
-    check_claims(claims, POINTS, AXES, ["top1", "loss"])
+    check_claims(claims, POINTS, AXES, ["top1", "loss"], PUBLISHED)
     return decide(parse_claims(claims), found)[0].verdict
 
 
@@ -42,6 +46,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smallest": (
         {"form": "smallest", "cells": {"epochs": 100, "batch": 256}},
         {"form": "smallest", "cells": {"epochs": 400}},
+    ),
+    "above_published": (
+        {"form": "above_published", "cells": LARGE, "methods": ["weak method"]},
+        {"form": "above_published"},
     ),
     "difference": (
         {"form": "difference", "of": {"cells": LARGE}, "minus": {"cells": SMALL}, "margin": 4},
@@ -116,6 +124,29 @@ def test_a_small_step_back_is_let_go_where_the_claim_says_so():
     check = {"form": "monotone", "along": "epochs"}
     assert verdict(check, evidence(truth=dip, spread=0.05)) == CONTRADICTED
     assert verdict({**check, "tolerance": 1}, evidence(truth=dip, spread=0.05)) == SUPPORTED
+
+
+def test_other_methods_do_not_compare_with_another_setting():
+    """Where the setting is not the paper's, the evidence has no published numbers."""
+    check = {"form": "above_published", "methods": ["weak method"]}
+    claims = parse_claims([{"id": "a", "sentence": "s", "section": "1", "check": check}])
+    (undecided,) = decide(claims, replace(evidence(), published={}))
+    assert (undecided.verdict, undecided.leaning) == (INCONCLUSIVE, None)
+    assert undecided.reason == "other methods' numbers compare with those of the paper's own setting only"
+
+
+@pytest.mark.parametrize(
+    ("methods", "known", "line"),
+    [
+        (["weak metod"], PUBLISHED, "claims.0.check.methods 'weak metod': did you mean 'weak method'?"),
+        ([], {}, "claims.0.check.form=above_published: "),
+    ],
+)
+def test_a_method_that_the_paper_does_not_print_is_refused(methods, known, line):
+    check = {"form": "above_published", "methods": methods}
+    with pytest.raises(UserError) as refused:
+        check_claims([{"id": "a", "sentence": "s", "section": "1", "check": check}], POINTS, AXES, ["top1"], known)
+    assert line in str(refused.value)
 
 
 def test_a_gap_that_grows_contradicts_that_it_shrinks():

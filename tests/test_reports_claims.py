@@ -211,7 +211,7 @@ def set_at(path, value):
     ("change", "message"),
     [
         (set_at([0, "check", "form"], "diference"), "claims.0.check.form.*did you mean 'difference'"),
-        (set_at([0, "check", "form"], "zzz"), "allowed: all, correlation, difference"),
+        (set_at([0, "check", "form"], "zzz"), "allowed: above_published, all, correlation"),
         (set_at([0, "check"], "largest"), "claims.0.check.*difference, largest"),
         (set_at([0, "check", "margin"], "much"), "claims.0.check.margin=much"),
         (set_at([0, "check", "of", "reduce"], "median"), "claims.0.check.of.reduce=median.*max.*mean.*min"),

@@ -25,6 +25,8 @@ BENCHMARKS = {
     "limit": "full step against bare step, and that against the peak of the machine, layer by layer",
     "loss": "NT-Xent beside the plain formulation and lightly, with peak memory",
     "evaluation": "linear evaluation and kNN beside scikit-learn and lightly",
+    "data": "starting on a picture folder, and reading from it beside torchvision",
+    "sweep": "a whole study beside a shell loop, Hydra's joblib launcher and the sum of bare compute",
     "planner": "plan, status, collect and MLflow sync of 1,000 to 100,000 cells",
     "end_to_end": "pretraining beside lightly with Lightning",
 }

@@ -1,31 +1,118 @@
-"""Efficiency of a finished sweep: `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY [--workers 2]`.
+"""A whole study, ours beside a shell loop, Hydra's joblib launcher and the sum of the bare compute.
 
-Efficiency is the bare compute of all runs over what the workers could have done in the wall time from the
-first attempt's start to the last evaluation's end (and, second line, to the report's end). Bare compute is
-measured now, with as many processes at once as the sweep had workers: the time of forward, loss, backward
-and optimizer step on ready views, for the steps that the runs took.
+All train and evaluate the same runs with the same core. The shell loop starts one process per run, with all cores, as
+a script does; joblib keeps one process per core. Ours is the command that users type, MLflow and report included.
+Bare compute is forward, loss, backward and optimizer step on ready views, for the steps that the runs take,
+shared by all cores. `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY` says it of a sweep that is finished.
 """
 
 import argparse
 import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from core import data
+from core.environment import cores
 from core.journal import read_lines
-from core.rundir import RunDirectory
+from core.rundir import RunDirectory, write_json
 from core.train import Training
-from reports.manifest import read
+from reports.manifest import read as read_manifest
+from sweeps.grid import data_config, expand
+from sweeps.planned import PlannedRun
+from sweeps.request import read
+from tests.benchmarks.measure import Contender, Line, Turn, compare, cpu_seconds
+from tests.benchmarks.one_run import JOBS_FILE
 from tests.benchmarks.trainer import bare_step
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ONE_RUN = [sys.executable, "-m", "tests.benchmarks.one_run"]
+QUICK = ["augment.transforms.0=crop,color", "augment.transforms.1=crop,color"]
 STEPS = 40
 
 
-def bare_seconds(directory: Path, queue: multiprocessing.Queue) -> None:
-    """Median seconds of one bare step of the run in `directory`."""
+def lines(quick: bool) -> Iterator[Line]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        words = ["study=augment_pairs", f"data.cache_dir={folder / 'data'}", *(QUICK if quick else [])]
+        (request,) = read([*words, f"output_dir={folder / 'ours'}"])
+        config = data_config(request)
+        data.prepare(config, None)
+        runs = list(expand(request, data.inspect(config)).runs().values())
+        joblib = ["--multirun", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={cores()}"]
+        loop = [[f"number={number}"] for number in range(len(runs))]
+        ours = [[sys.executable, str(ROOT / "sweeps" / "run.py"), *words, f"output_dir={folder / 'ours'}"]]
+        contenders: dict[str, Contender] = {
+            "ours": lambda: _timed(ours, len(runs), folder),
+            "shell loop": lambda: _one_by_one(runs, folder / "loop", loop),
+            "Hydra's joblib launcher": lambda: _one_by_one(
+                runs, folder / "joblib", [[*joblib, f"number={','.join(map(str, range(len(runs))))}"]]
+            ),
+            "bare compute": lambda: _bare(folder / "ours" / "reports" / "augment_pairs", len(runs)),
+        }
+        for line in compare("sweep", f"{len(runs)} runs of mini", "runs/s", contenders, 1, warm=True):
+            yield replace(line, note=f"{len(runs) / line.values[0]:.0f} s")
+
+
+def _one_by_one(runs: Sequence[PlannedRun], folder: Path, calls: Sequence[Sequence[str]]) -> Turn:
+    """Calls of the Hydra application, one after another, on run directories that nobody has touched."""
+    for run in runs:
+        RunDirectory.create(folder, run.config)
+    write_json(folder / JOBS_FILE, [{"run": run.id, "evaluations": run.evaluations} for run in runs])
+    outputs = [f"folder={folder}", f"hydra.run.dir={folder / 'hydra'}", f"hydra.sweep.dir={folder / 'hydra'}"]
+    return _timed([[*ONE_RUN, *call, *outputs] for call in calls], len(runs), folder)
+
+
+def _timed(commands: Sequence[Sequence[str]], runs: int, folder: Path) -> Turn:
+    """Raises: RuntimeError with the end of its output if a command failed."""
+    begin, cpu = time.perf_counter(), cpu_seconds()
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError((done.stdout + done.stderr)[-2000:])
+    return Turn(runs, time.perf_counter() - begin, cpu_seconds() - cpu)
+
+
+def _bare(report_dir: Path, runs: int) -> Turn:
+    directories = run_directories(report_dir)
+    seconds = bare_step_seconds(directories, cores()) * sum(steps(directories))
+    return Turn(runs, seconds / cores(), seconds)
+
+
+def run_directories(report_dir: Path) -> list[RunDirectory]:
+    """The runs of a finished sweep, each once."""
+    manifest = read_manifest(report_dir)
+    names = {planned.run for _, _, planned in manifest.planned()}
+    return [RunDirectory(manifest.runs_folder, name) for name in sorted(names)]
+
+
+def steps(directories: Sequence[RunDirectory]) -> list[int]:
+    """The steps of each training. Raises: TypeError if one is not finished."""
+    return [directory.result()["steps"] for directory in directories]  # type: ignore[index]
+
+
+def bare_step_seconds(directories: Sequence[RunDirectory], workers: int) -> float:
+    """Seconds of one bare step of the first run that was trained, with as many processes at once as workers."""
+    trained = next(run for run, count in zip(directories, steps(directories), strict=True) if count)
+    spawn = multiprocessing.get_context("spawn")
+    queue = spawn.Queue()
+    processes = [spawn.Process(target=_time_bare_step, args=(trained.path, queue)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    return statistics.mean(queue.get() for _ in processes)
+
+
+def _time_bare_step(directory: Path, queue: multiprocessing.Queue) -> None:
+    """Puts the median seconds of one bare step of the run in `directory`."""
     torch.set_num_threads(1)
     config = RunDirectory(directory.parent, directory.name).config()
     with tempfile.TemporaryDirectory() as name:
@@ -42,28 +129,20 @@ def bare_seconds(directory: Path, queue: multiprocessing.Queue) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Efficiency of a finished sweep: from the first attempt's start to the last one's end, and to the report's end."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sweep", description=main.__doc__)
     parser.add_argument("report_dir", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=cores())
     arguments = parser.parse_args()
-    manifest = read(arguments.report_dir)
-    runs = {planned.run: RunDirectory(manifest.runs_folder, planned.run) for _, _, planned in manifest.planned()}
-    results = {name: run.result() for name, run in runs.items()}
-    lines = [line for run in runs.values() for line in read_lines(run.attempts_file)]
-    wall = max(line["time"] for line in lines) - min(line["time"] for line in lines)
+    directories = run_directories(arguments.report_dir)
+    moments = [line["time"] for run in directories for line in read_lines(run.attempts_file)]
     report = (arguments.report_dir / "report.html").stat().st_mtime
-    with_report = report - min(line["time"] for line in lines)
-    trained = next(run for name, run in runs.items() if results[name]["steps"])
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.Queue()
-    processes = [spawn.Process(target=bare_seconds, args=(trained.path, queue)) for _ in range(arguments.workers)]
-    for process in processes:
-        process.start()
-    seconds = statistics.mean(queue.get() for _ in processes)
-    bare = seconds * sum(result["steps"] for result in results.values())
-    print(f"{len(runs)} runs, bare step {seconds * 1000:.1f} ms with {arguments.workers} processes at once")
-    print(f"runs             {wall:7.1f} s  efficiency {bare / (wall * arguments.workers):.3f}")
-    print(f"runs and report  {with_report:7.1f} s  efficiency {bare / (with_report * arguments.workers):.3f}")
+    seconds = bare_step_seconds(directories, arguments.workers)
+    bare = seconds * sum(steps(directories))
+    print(f"{len(directories)} runs, bare step {seconds * 1000:.1f} ms with {arguments.workers} processes at once")
+    for name, end in (("runs", max(moments)), ("runs and report", report)):
+        wall = end - min(moments)
+        print(f"{name:16} {wall:7.1f} s  efficiency {bare / (wall * arguments.workers):.3f}")
 
 
 if __name__ == "__main__":
