@@ -1,5 +1,6 @@
 """The circumstances of a result: commit, versions and hardware (design invariant 6)."""
 
+import ctypes
 import os
 import platform
 import socket
@@ -16,6 +17,7 @@ SOURCE_FILE = "SOURCE.json"
 """Beside the packages in a copy of the program (sweeps/snapshot.py): {"commit", "dirty"}."""
 PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 """The packages that can change a number; the rest is in the environment of whoever runs it."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @cache
@@ -53,6 +55,17 @@ def source_version() -> tuple[str, bool]:
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, as a training step takes the same large blocks again and again.
+
+    Giving them back to the system each time costs page faults: a tenth of a step at `mini`. glibc only.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def cpu_model() -> str:

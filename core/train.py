@@ -24,7 +24,7 @@ from core import checkpoint, data, distributed
 from core.augment import Augmenter
 from core.config import RunConfig
 from core.encoder import Encoder, build_encoder
-from core.environment import describe
+from core.environment import describe, keep_freed_memory
 from core.errors import Cause, RunFailed
 from core.head import build_head
 from core.identity import SCHEMA_VERSION
@@ -96,6 +96,7 @@ class Training:
         self.directory = directory
         self.device = pick_device(config.machine.device)
         self.leads = distributed.rank() == 0
+        keep_freed_memory()
         state = checkpoint.load(directory.checkpoint_file)
         # Sums over threads depend on their number, so a run keeps the number that it began with.
         threads = state["threads"] if state else config.machine.threads

@@ -247,10 +247,6 @@ class LocalLauncher:
             **os.environ,
             "OMP_NUM_THREADS": str(self._threads),
             "MKL_NUM_THREADS": str(self._threads),
-            # Keep freed memory: a step frees and takes the same large blocks again, and giving them back to
-            # the system each time costs page faults (6% of a step at `mini`). glibc only; others ignore it.
-            "MALLOC_MMAP_THRESHOLD_": str(2**30),
-            "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
         }
         if self._gpus:
             first = number * self._processes_per_run
