@@ -62,8 +62,15 @@ def run_ids(config: RunConfig, seeds: Sequence[int]) -> list[str]:
 @lru_cache(maxsize=4096)
 def _section_text(name: str, section: Any) -> str:
     """A section's part of the text that names a run: `_text` of its dotted science keys, without the braces."""
-    flat = {f"{name}.{key}": value for key, value in as_dict(section).items()}
+    flat = {f"{name}.{key}": _without_signed_zero(value) for key, value in as_dict(section).items()}
     return _text({key: value for key, value in flat.items() if not is_machine_key(key)})[1:-1]
+
+
+def _without_signed_zero(value: Any) -> Any:
+    """Equal sections share a text, and -0.0 equals 0.0."""
+    if isinstance(value, list | tuple):
+        return [_without_signed_zero(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def evaluation_id(run: str, kind: str, config: Mapping[str, Any]) -> str:

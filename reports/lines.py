@@ -4,10 +4,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reports.manifest import plain
-from reports.plots import MARKERS, Frame, by_place, draw_frames, is_number, log_base, palette
+from reports.plots import Frame, by_place, draw_frames, is_number, log_base, marked
 from reports.shown import Shown
 from reports.statistics import Agreement
 
@@ -15,13 +14,7 @@ from reports.statistics import Agreement
 def draw_lines(shown: Shown, agreement: Agreement | None) -> Figure:
     """The study's lines, and the paper's where the study has its numbers."""
     hue = shown.spec.hue
-    colour_of = palette(shown, hue) if hue else {"": "#0072B2"}
-    names = [shown.label(hue, value) for value in shown.axes[hue]] if hue else [""]
-    style_of = {
-        key: {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.4}
-        for number, (key, colour) in enumerate(colour_of.items())
-    }
-    keys = [Line2D([], [], **style, label=name) for style, name in zip(style_of.values(), names, strict=True) if hue]
+    style_of, keys = marked(shown, markersize=5, linewidth=1.4)
     return draw_frames(
         shown,
         agreement,

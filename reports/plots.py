@@ -23,7 +23,7 @@ from reports.shown import Point, Shown
 from reports.spec import Scatter
 from reports.statistics import Agreement
 
-MARKERS = "os^Dv*PX"
+_MARKERS = "os^Dv*PX"
 _WIDEST_ROW_INCHES = 13.0
 _SEVERAL = 3  # From so many on, numbers in order get shades of one colour.
 
@@ -172,6 +172,19 @@ def palette(shown: Shown, key: str) -> dict[str, Any]:
         shades = [colormaps["viridis"](0.92 * place / (len(values) - 1)) for place in range(len(values))]
         return dict(zip(map(plain, values), shades, strict=True))
     return dict(zip(map(plain, values), colours(len(values)), strict=True))
+
+
+def marked(shown: Shown, **style: Any) -> tuple[dict[str, dict[str, Any]], list[Line2D]]:
+    """How points are drawn, per value of the spec's `hue` ("" without one), and the legend's keys (none without)."""
+    hue = shown.spec.hue
+    if not hue:
+        return {"": {"color": colours(1)[0], "marker": _MARKERS[0], **style}}, []
+    style_of = {
+        key: {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], **style}
+        for number, (key, colour) in enumerate(palette(shown, hue).items())
+    }
+    names = [shown.label(hue, value) for value in shown.axes[hue]]
+    return style_of, [Line2D([], [], **own, label=name) for own, name in zip(style_of.values(), names, strict=True)]
 
 
 def is_number(value: Any) -> bool:

@@ -7,13 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from reports.canvas import GREY
 from reports.manifest import plain
-from reports.plots import MARKERS, OUTLINED, Frame, draw_frames, palette, tuple_of
+from reports.plots import OUTLINED, Frame, draw_frames, marked, tuple_of
 from reports.shown import Point, Shown
 from reports.spec import METRIC, keys
 from reports.statistics import Agreement
@@ -26,17 +25,7 @@ _NAME: dict[str, Any] = {"fontsize": 7.5, "gid": "name", "path_effects": OUTLINE
 def draw_scatter(shown: Shown, agreement: Agreement | None) -> Figure:
     """The study's points, and the paper's where the study has its numbers."""
     hue = shown.spec.hue
-    colour_of = palette(shown, hue) if hue else {"": "#0072B2"}
-    style_of = {
-        key: {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
-        for number, (key, colour) in enumerate(colour_of.items())
-    }
-    names = [shown.label(hue, value) for value in shown.axes[hue]] if hue else [""]
-    legend = [
-        Line2D([], [], **style, linestyle="", label=name)
-        for style, name in zip(style_of.values(), names, strict=True)
-        if hue
-    ]
+    style_of, legend = marked(shown, markersize=6, linestyle="")
     figure = draw_frames(
         shown,
         agreement,
@@ -67,7 +56,7 @@ def _draw(axes: Axes, part: Frame, style_of: Mapping[str, Mapping[str, Any]]) ->
                 line.append((x, y, point))
             elif part.missing(point):
                 missing.append(f"{_name(shown, point)} ({part.missing(point)})")
-        axes.plot([x for x, _, _ in line], [y for _, y, _ in line], **style, linestyle="")
+        axes.plot([x for x, _, _ in line], [y for _, y, _ in line], **style)
         for x, y, point in line:
             places.append(x)
             if error := part.error(point):

@@ -127,23 +127,26 @@ class Table(_OfMetrics):
 
 
 @_typed
-class Bars(_InPanels):
-    """Bars in groups: a group per value of `x`, a colour per value of `hue`."""
+class _Plotted(_InPanels):
+    """The metric against the values of `x`, told apart by those of `hue`."""
 
     PLACES: ClassVar[tuple[str, ...]] = ("x", "hue", "panels")
-    kind: Literal["bars"]
     x: str
     hue: str = ""
 
 
 @_typed
-class Lines(_InPanels):
-    """The metric against the values of `x`, a line per value of `hue`."""
+class Bars(_Plotted):
+    """Bars in groups: a group per value of `x`, a colour per value of `hue`."""
 
-    PLACES: ClassVar[tuple[str, ...]] = ("x", "hue", "panels")
+    kind: Literal["bars"]
+
+
+@_typed
+class Lines(_Plotted):
+    """A line per value of `hue`."""
+
     kind: Literal["lines"]
-    x: str
-    hue: str = ""
 
 
 @_typed

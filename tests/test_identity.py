@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import core.identity
 from core.config import RunConfig, as_dict, flatten, known_keys, run_config, unflatten, with_seed
 from core.identity import SCHEMA_VERSION, digest, evaluation_id, is_machine_key, run_id, run_ids
 
@@ -62,6 +63,14 @@ def test_the_id_is_the_digest_of_the_science_keys_in_any_order(key: str, shuffle
 
 def test_the_number_in_a_float_key_may_be_written_as_an_integer():
     assert run_id(run_config({"loss": {"temperature": 1}})) == run_id(run_config({"loss": {"temperature": 1.0}}))
+
+
+def test_minus_zero_is_zero_whichever_is_seen_first():
+    ids = []
+    for rate in (-0.0, 0.0):
+        core.identity._section_text.cache_clear()
+        ids.append(run_id(run_config({"optimizer": {"weight_decay": rate}})))
+    assert ids[0] == ids[1]
 
 
 def test_evaluations_of_different_runs_or_settings_differ():
