@@ -244,7 +244,9 @@ class RunConfig:
             keys |= {"head.hidden_dim"}
         keys |= {f"loss.{key}" for key in self.loss.without_effect()}
         if self.data.name == "synthetic":
-            keys |= {"data.root", "data.download", "data.max_bad"}
+            keys |= {"data.root", "data.download"}
+        if self.data.name != "image_folder":
+            keys |= {"data.max_bad"}
         if self.optimizer.name != "lars":
             keys |= {"optimizer.trust"}
         if self.optimizer.name == "adamw":

@@ -20,9 +20,15 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
-@cache
 def describe(device: str) -> dict[str, Any]:
     """What a result is recorded with."""
+    import torch
+
+    return {**_of_this_process(device), "threads": torch.get_num_threads()}
+
+
+@cache
+def _of_this_process(device: str) -> dict[str, Any]:
     import torch
 
     commit, dirty = source_version()
@@ -34,7 +40,6 @@ def describe(device: str) -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "cpu": cpu_model(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
 

@@ -8,6 +8,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import safetensors.torch
@@ -50,10 +51,10 @@ def execute(
             return Outcome("held")
         if is_done(directory, evaluations):  # by another worker, since this one was told to
             return Outcome("done")
-        held = lease
         record = Attempt.start(directory)
-        outcome = _run(directory, evaluations, machine, lambda: stop() or held.lost, group)
-        record.end(outcome)
+        outcome = _run(directory, evaluations, machine, partial(_asked_to_stop, stop, lease), group)
+        if outcome.outcome != "held":
+            record.end(outcome)
         return outcome
     except OSError as error:
         return Outcome("failed", cause_of(error), str(error))
@@ -83,9 +84,22 @@ def _run(
         return Outcome("done")
     except Stopped:
         return Outcome("stopped")
+    except _LeaseLost:
+        return Outcome("held")
     except Exception as error:
         traceback.print_exc()
         return Outcome("failed", cause_of(error), _first_line(error))
+
+
+class _LeaseLost(Exception):
+    """Another worker believed this one dead and has the run now: from here on nothing may be written."""
+
+
+def _asked_to_stop(stop: Callable[[], bool], lease: Lease) -> bool:
+    """Raises: _LeaseLost, which unlike a stop does not save."""
+    if lease.lost:
+        raise _LeaseLost
+    return stop()
 
 
 def follow(group: Group, stop: Callable[[], bool] = lambda: False) -> None:

@@ -5,7 +5,7 @@ Layout (`outputs/runs/<run id>/`), with who writes each file and how:
     config.yaml               full resolved config and schema version; once, before anything else
     lease.json                who executes the run now; see core/lease.py
     attempts.jsonl            one line at the start and one at the end of every attempt, with the cause
-    journal.jsonl             one line per logged step, epoch and evaluation; see core/journal.py
+    journal.jsonl             one line per logged step and epoch; see core/journal.py
     checkpoint.pt             newest good checkpoint; `checkpoint.previous.pt` the one before
     encoder.safetensors       the trained encoder; head.safetensors the projection head, where there is one
     result.json               once, at the end of training: it exists exactly when the run is trained

@@ -59,7 +59,8 @@ class Model(nn.Module):
 class Progress:
     """What is carried from step to step beside weights and optimizer; saved in every checkpoint.
 
-    `loss`, `accuracy` and `entropy` are the means over the last whole epoch, `seconds` the time spent in steps.
+    `loss`, `accuracy` and `entropy` are the means over the last whole epoch; `seconds` the time spent in steps,
+    `wall_seconds` that of waiting for pictures and of saving as well.
     """
 
     step: int = 0
@@ -68,6 +69,7 @@ class Progress:
     entropy_sum: float = 0.0
     epoch_steps: int = 0
     seconds: float = 0.0
+    wall_seconds: float = 0.0
     loss: float | None = None
     accuracy: float | None = None
     entropy: float | None = None
@@ -131,7 +133,7 @@ class Training:
             self.journal.close()
 
     def run(self, stop: Callable[[], bool]) -> None:
-        saved = logged = time.perf_counter()
+        saved = logged = ended = time.perf_counter()
         first = logged_step = self.progress.step
         batches = self.pictures.batches(map(self.indices, range(first, self.total_steps)))
         self.model.train()
@@ -146,6 +148,8 @@ class Training:
             progress.epoch_steps += 1
             now = time.perf_counter()
             progress.seconds += now - before
+            progress.wall_seconds += now - ended
+            ended = now
             if not math.isfinite(loss):
                 raise RunFailed(Cause.DIVERGED, f"loss is {loss} at step {progress.step}")
             if self.leads and progress.step % self.config.machine.log_steps == 0:
@@ -262,6 +266,7 @@ class Training:
                 "metrics": {"loss": progress.loss, "accuracy": progress.accuracy, "entropy": progress.entropy},
                 "samples": progress.step * self.config.train.batch_size,
                 "steps": progress.step,
+                "seconds": round(progress.wall_seconds, 3),
                 "compute_seconds": round(progress.seconds, 3),
                 "parameters": sum(p.numel() for p in self.model.encoder.parameters()),
                 "environment": describe(str(self.device)),

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as typed_dataclass
 
+from reports.manifest import plain
 from reports.measurement import Measurement, NotMeasurable, Reduction, above_all, difference, least, single
 from reports.selections import NOT, Selection, as_list
 from reports.statistics import FEWEST_CELLS, spearman
@@ -151,9 +152,11 @@ class AbovePublished(_Check):
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         (values,) = found
-        numbers = [number for label, number in values.published.items() if not self.methods or label in self.methods]
-        if not numbers:
+        if not values.published:
             raise NotMeasurable("other methods' numbers compare with those of the paper's own setting only")
+        if missing := [label for label in self.methods if label not in values.published]:
+            raise NotMeasurable(f"the paper prints no such number of {missing[0]}")
+        numbers = [values.published[label] for label in self.methods or values.published]
         return above_all(values.own_CS, np.repeat(np.array(numbers)[:, None], values.own_CS.shape[1], axis=1))
 
 
@@ -208,7 +211,7 @@ class Monotone(_Check):
     def measure(self, found: Sequence[Values]) -> Measurement:
         (values,) = found
         sign = 1 if self.direction == "increasing" else -1
-        steps = pairwise(_curve(values, self.along))
+        steps = pairwise(_curve(values, self.along).values())
         return least([single(sign * (later_S - earlier_S)) for earlier_S, later_S in steps]).plus(self.tolerance)
 
 
@@ -225,9 +228,9 @@ class GapShrinks(_OfTwo):
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         of, minus = (_curve(values, self.along) for values in found)
-        if len(of) != len(minus):
+        if list(of) != list(minus):
             raise NotMeasurable(f"both sides need cells at the same values of {self.along}")
-        gaps = [of_S - minus_S for of_S, minus_S in zip(of, minus, strict=True)]
+        gaps = [of_S - minus_S for of_S, minus_S in zip(of.values(), minus.values(), strict=True)]
         sizes = [np.stack([gap_S, -gap_S]) for gap_S in gaps]
         steps = [difference(earlier, later, "max", "max") for earlier, later in pairwise(sizes)]
         return least([single(gaps[0]), least(steps).plus(self.tolerance)])
@@ -276,11 +279,11 @@ FORMS: dict[str, type] = {
 }
 
 
-def _curve(values: Values, along: str) -> list[np.ndarray]:
-    """The mean of the cells at each value of an axis that they have, in the order of the axis (each of shape S)."""
-    curve = []
+def _curve(values: Values, along: str) -> dict[str, np.ndarray]:
+    """The mean of the cells (of shape S) at each value of an axis that they have, in the order of the axis."""
+    curve = {}
     for value in values.axes[along]:
         rows = [row for row, point in enumerate(values.points) if point[along] == value]
         if rows:
-            curve.append(values.own_CS[rows].mean(axis=0))
+            curve[plain(value)] = values.own_CS[rows].mean(axis=0)
     return curve

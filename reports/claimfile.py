@@ -98,14 +98,24 @@ def parse_check(tree: Any, where: str) -> Any:
     return typed_by("form", FORMS, tree, where)
 
 
-def _validate(check: Any, axes: Axes, metrics: Collection[str], methods: Collection[str], where: str) -> None:
-    """Raises: UserError if the check names a metric, an axis, a value or a method that the study does not have."""
+def _validate(
+    check: Any,
+    axes: Axes,
+    metrics: Collection[str],
+    methods: Collection[str],
+    where: str,
+    fixed: Collection[str] = (),
+) -> None:
+    """Raises: UserError if the check names a metric, an axis, a value or a method that the study does not have.
+
+    fixed: axes of which an enclosing check takes each value by itself.
+    """
     validate_selection(check.at_each, axes, f"{where}.at_each")
     if check.metric:
         one_of(f"{where}.metric", check.metric, metrics)
     if isinstance(check, All):
         for number, inside in enumerate(check.checks):
-            _validate(inside, axes, metrics, methods, f"{where}.checks.{number}")
+            _validate(inside, axes, metrics, methods, f"{where}.checks.{number}", {*fixed, *check.at_each})
         return
     if isinstance(check, Monotone | GapShrinks):
         one_of(f"{where}.along", check.along, axes)
@@ -120,7 +130,7 @@ def _validate(check: Any, axes: Axes, metrics: Collection[str], methods: Collect
         validate_selection(cells, axes, where)
         if metric:
             one_of(f"{where}.metric", metric, metrics)
-        for key in check.at_each:
+        for key in (*fixed, *check.at_each):
             if key in cells or key == getattr(check, "along", None):
                 raise InvalidValue(f"{where}.at_each", key, "an axis that the check does not name otherwise")
 

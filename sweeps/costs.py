@@ -51,9 +51,10 @@ class Speed:
         for run in list(done)[:LOOKED_AT]:
             directory = RunDirectory(runs, run.id)
             result = directory.result()
-            if result and result["compute_seconds"] and _was_on_gpu(result) == on_gpu:
+            if result and result["steps"] and _was_on_gpu(result) == on_gpu:
                 total_work += work(run.config, info.train_count)
-                total_seconds += result["compute_seconds"]
+                # What waiting for pictures costs counts too; earlier versions did not record it.
+                total_seconds += result.get("seconds", result["compute_seconds"])
             for name, identity in run.evaluation_ids.items():
                 record = directory.evaluation(identity)
                 if record and _was_on_gpu(record) == on_gpu:

@@ -131,12 +131,10 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
             configs[id(run.evaluations)] = typed
         for name, config in configs[id(run.evaluations)].items():
             check_evaluation(name, config, run.config, info)
-    if len(info.bad) > request.overrides.get("data.max_bad", 0):
-        raise InvalidValue(
-            "data.max_bad",
-            request.overrides.get("data.max_bad", 0),
-            f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}",
-        )
+    max_bad = data_config(request).max_bad
+    if len(info.bad) > max_bad:
+        found = f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}"
+        raise InvalidValue("data.max_bad", max_bad, found)
     _check_processes(request, cells)
     for axis, values in request.axes.items():
         for value in values:

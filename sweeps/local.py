@@ -115,20 +115,27 @@ class LocalLauncher:
         """Serve worker `number` until no run is left."""
         try:
             while (run := self._next()) is not None:
-                passed = self._pass_over(run)
-                if passed is not None:
-                    self._finish(run, passed)
-                    continue
-                self._running[number] = run
-                outcome = self._attempt(number, run)
-                del self._running[number]
-                self._handle(run, outcome)
+                try:
+                    self._take(number, run)
+                except Exception as error:  # a thread that ends here would leave its runs undone without a word
+                    traceback.print_exc()
+                    self._finish(run, Outcome("failed", cause_of(error), str(error)))
         finally:
             process = self._processes.pop(number, None)
             if process is not None:
                 assert process.stdin is not None
                 process.stdin.close()
                 process.wait()
+
+    def _take(self, number: int, run: Work) -> None:
+        passed = self._pass_over(run)
+        if passed is not None:
+            self._finish(run, passed)
+            return
+        self._running[number] = run
+        outcome = self._attempt(number, run)
+        del self._running[number]
+        self._handle(run, outcome)
 
     def _next(self) -> Work | None:
         """The next run; waits while others may still give one back; None when all are finished."""
@@ -161,6 +168,8 @@ class LocalLauncher:
         process = self._processes.get(number)
         if process is None or process.poll() is not None:
             process = self._processes[number] = self._spawn(number)
+            if self._stopping.is_set():  # since `stop` asked those that were there to end
+                process.terminate()
         assert process.stdin is not None
         assert process.stdout is not None
         request = {

@@ -1,8 +1,8 @@
 """The runs of a cell.
 
-A run's config is built from, in this order: the defaults of core/config.py, the data group, the scale's
-base, the study's base and the cell's axis values (both in the paper's values, mapped by the scale), and what
-the user set on the command line (taken as it is).
+A run's config is built from, in this order: the defaults of core/config.py, the data group, the study's base
+(in the paper's values, mapped by the scale), the scale's base, what the user set on the command line (taken as it
+is), and the cell's axis values (mapped as well). A key set twice has the later value.
 """
 
 from collections.abc import Iterable, Mapping

@@ -28,7 +28,8 @@ def write(runs: Path, run: PlannedRun, seconds: float, device: str, evaluations:
     """A finished run that trained for `seconds`, and half a second for each of its evaluations."""
     directory = RunDirectory(runs, run.id)
     environment: dict[str, Any] = {"environment": {"device": device}}
-    write_json(directory.result_file, {"metrics": {}, "compute_seconds": seconds, **environment})
+    times = {"steps": 8, "seconds": seconds, "compute_seconds": seconds / 2}
+    write_json(directory.result_file, {"metrics": {}, **times, **environment})
     for name in evaluations:
         write_json(directory.evaluation_file(run.evaluation_ids[name]), {"metrics": {}, "seconds": 0.5, **environment})
 

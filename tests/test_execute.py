@@ -64,6 +64,29 @@ def test_a_run_held_by_a_living_worker_is_left_alone(tmp_path: Path, tiny):
     assert execute(directory, {}, {}).outcome == "done"
 
 
+def test_a_run_that_another_worker_took_over_is_written_to_no_more(tmp_path: Path, tiny, monkeypatch):
+    """As after a network failure that lasted longer than a lease does."""
+    directory = make(tmp_path, tiny())
+    mine: list[Lease] = []
+    acquire = Lease.acquire
+    monkeypatch.setattr(module.Lease, "acquire", lambda path: mine.append(acquire(path)) or mine[0])
+    steps = []
+
+    def take_over_at_the_second_step() -> bool:
+        steps.append(1)
+        if len(steps) == 2:
+            other = {**json.loads(directory.lease_file.read_text()), "pid": 1}
+            directory.lease_file.write_text(json.dumps(other))
+            mine[0].lost = True
+        return False
+
+    assert execute(directory, {}, {}, take_over_at_the_second_step).outcome == "held"
+    assert len(steps) == 2
+    assert not directory.checkpoint_file.exists()
+    assert last_line(directory.attempts_file)["event"] == "start"
+    assert json.loads(directory.lease_file.read_text())["pid"] == 1
+
+
 def test_machine_keys_come_from_the_machine_that_executes(tmp_path: Path, tiny, data_cache):
     directory = make(tmp_path, tiny({"data.cache_dir": "/nowhere/at all", "machine.device": "cuda"}))
     machine = {"data.cache_dir": str(data_cache), "machine.device": "cpu"}

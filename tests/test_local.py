@@ -23,10 +23,11 @@ class Ended(dict):
 def launch(tmp_path: Path, tiny, monkeypatch):
     """Runs the launcher over tiny runs with an `_ask` that the test gives; returns the reported outcomes."""
 
-    def go(ask, count: int = 3) -> Ended:
+    def go(ask, count: int = 3, pass_over=lambda _: None) -> Ended:
         ended = Ended()
         machine = {"machine.threads": 1}
-        launcher = LocalLauncher(tmp_path, machine, workers=2, threads=1, gpus=[], retries=2, report=ended.__call__)
+        settings = {"workers": 2, "threads": 1, "gpus": [], "retries": 2, "report": ended.__call__}
+        launcher = LocalLauncher(tmp_path, machine, pass_over=pass_over, **settings)
         monkeypatch.setattr(launcher, "_ask", ask)
         runs = [
             PlannedRun(directory.id, config, {}, {})
@@ -54,6 +55,18 @@ def test_a_full_disk_costs_the_run_and_the_rest_goes_on(launch):
 
     ended = launch(ask)
     assert sorted(outcome.cause for outcome in ended.values()) == ["", "", "disk full"]
+
+
+def test_whatever_goes_wrong_with_a_run_leaves_none_undone_without_a_word(launch):
+    seen = []
+
+    def pass_over(run: PlannedRun) -> None:
+        seen.append(run.id)
+        if len(seen) == 1:
+            raise FileNotFoundError(errno.ENOENT, "No such file", "attempts.jsonl")
+
+    ended = launch(lambda _number, _run: Outcome("done"), pass_over=pass_over)
+    assert sorted(outcome.outcome for outcome in ended.values()) == ["done", "done", "failed"]
 
 
 def test_a_killed_run_is_taken_up_again_but_not_for_ever(launch):

@@ -149,6 +149,28 @@ def test_a_method_that_the_paper_does_not_print_is_refused(methods, known, line)
     assert line in str(refused.value)
 
 
+def test_a_method_without_a_number_of_this_metric_is_not_passed_over():
+    check = {"form": "above_published", "methods": ["weak method", "other metric"]}
+    claims = parse_claims([{"id": "a", "sentence": "s", "section": "1", "check": check}])
+    (undecided,) = decide(claims, evidence())
+    assert (undecided.verdict, undecided.reason) == (INCONCLUSIVE, "the paper prints no such number of other metric")
+
+
+def test_a_gap_needs_both_sides_at_the_same_values():
+    of, minus = {"cells": {**LARGE, "epochs": [100, 200]}}, {"cells": {**SMALL, "epochs": [200, 400]}}
+    check = {"form": "gap_shrinks", "along": "epochs", "of": of, "minus": minus}
+    claims = parse_claims([{"id": "a", "sentence": "s", "section": "1", "check": check}])
+    (undecided,) = decide(claims, evidence())
+    assert undecided.reason == "both sides need cells at the same values of epochs"
+
+
+def test_an_axis_taken_value_by_value_is_not_named_inside():
+    inside = {"form": "largest", "cells": BEST}
+    check = {"form": "all", "checks": [inside], "at_each": {"batch": "*"}}
+    with pytest.raises(UserError, match=r"claims.0.check.checks.0.at_each=batch: an axis that the check does not name"):
+        check_claims([{"id": "a", "sentence": "s", "section": "1", "check": check}], POINTS, AXES, ["top1"])
+
+
 def test_a_gap_that_grows_contradicts_that_it_shrinks():
     grows = {256: (57, 58, 59), 8192: (59, 63, 68)}
     check = {"form": "gap_shrinks", "along": "epochs", "of": {"cells": LARGE}, "minus": {"cells": SMALL}}
