@@ -114,8 +114,8 @@ class Training:
         self.optimizer = build_optimizer(config.optimizer, [self.model])
         self.augmenter = Augmenter(config.augment, config.data.image_size)
         # This process's part of each batch.
-        self.own = config.train.batch_size // distributed.size()
-        self.first = distributed.rank() * self.own
+        self.own_count = config.train.batch_size // distributed.size()
+        self.own_start = distributed.rank() * self.own_count
         self.steps_per_epoch = len(self.pictures) // config.train.batch_size
         self.total_steps = self.steps_per_epoch * config.train.epochs
         # Two epochs are kept because batches are read ahead of the step that uses them.
@@ -169,14 +169,15 @@ class Training:
     def indices(self, step: int) -> torch.Tensor:
         """The numbers of this process's pictures of one step; each epoch is a permutation of its own."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        begin = place * self.config.train.batch_size + self.first
-        return self.epoch_order(epoch)[begin : begin + self.own]
+        begin = place * self.config.train.batch_size + self.own_start
+        return self.epoch_order(epoch)[begin : begin + self.own_count]
 
     def step(self, x_NCHW: torch.Tensor) -> tuple[float, float, float]:
         """One optimizer step on the pictures x (uint8); returns loss, accuracy in percent and entropy in nats."""
         config, step = self.config, self.progress.step
-        draws = self.augmenter.draw(config.train.batch_size, config.seed, step).slice(self.first, self.first + self.own)
         samples = config.train.batch_size
+        draws = self.augmenter.draw(samples, config.seed, step)
+        draws = draws.slice(self.own_start, self.own_start + self.own_count)
         lr = learning_rate(
             step * samples,
             self.total_steps * samples,

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reports.canvas import colours
 from reports.captions import format_number
 from reports.manifest import plain
 from reports.plots import OUTLINED, Frame, by_place, draw_frames, palette
@@ -23,7 +24,7 @@ _HATCHED: dict[str, Any] = {"facecolor": "#ececec", "edgecolor": "#bdbdbd", "hat
 def draw_bars(shown: Shown, agreement: Agreement | None) -> Figure:
     """The study's bars, and the paper's where the study has its numbers."""
     x, hue = shown.spec.x, shown.spec.hue
-    colour_of = palette(shown, hue) if hue else {"": palette(shown, x)[plain(shown.axes[x][0])]}
+    colour_of = palette(shown, hue) if hue else {"": colours(1)[0]}
     width = 1.2 + len(shown.axes[x]) * (len(colour_of) * _BAR_INCHES + _GAP_INCHES)
     names = 0.095 * sum(len(shown.label(x, value)) + 2 for value in shown.axes[x])
     keys = [

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from reports.collect import STATES
-from reports.manifest import METRICS, Manifest
+from reports.manifest import METRIC_WORDS, Manifest
 from reports.shown import Point, Shown
 from reports.spec import Table, keys
 from reports.statistics import OVER_SEEDS, TEST_SAMPLE, Agreement, Interval
@@ -122,7 +122,7 @@ def metrics_phrase(shown: Shown) -> str:
     labels = [shown.manifest.label_of_metric(metric) for metric in shown.metrics]
     if len(labels) == 1:
         return labels[0]
-    kinds = list(dict.fromkeys(METRICS.get(metric.rpartition(".")[2], "") for metric in shown.metrics))
+    kinds = list(dict.fromkeys(METRIC_WORDS.get(metric.rpartition(".")[2], "") for metric in shown.metrics))
     if len(kinds) == 1 and kinds[0]:
         return kinds[0]
     return "; ".join(labels) if len(labels) <= 4 else f"{len(labels)} metrics, named in the table"

@@ -13,12 +13,10 @@ import numpy as np
 
 from reports.checks import Axes, Needed, Values
 from reports.claimfile import Claim, parts
-from reports.manifest import Manifest
 from reports.measurement import Measurement, NotMeasurable, least
-from reports.reduction import Place, axes_of_places, paper_cells, places
+from reports.reduction import Place, axes_of_places, places
 from reports.selections import select
 from reports.shown import Shown
-from reports.spec import parse_report
 from reports.statistics import holm, p_greater, student
 
 ALPHA = 0.05
@@ -96,48 +94,6 @@ def own_evidence(shown: Shown) -> Evidence:
         shown.paper,
         ids,
         published=manifest.published if manifest.is_paper_setting else {},
-    )
-
-
-def paper_evidence(manifest: Manifest) -> Evidence:
-    """The paper's own numbers for a study, taken as exact results."""
-    metric, spec = manifest.study.metric, parse_report(manifest.study.report)
-    points = [{axis.key: cell.values[axis.key] for axis in manifest.axes} for cell in manifest.cells]
-    cells, numbers = paper_cells(points, [cell.printed(metric) for cell in manifest.cells], spec, metric)
-    axes = axes_of_places({axis.key: axis.values for axis in manifest.axes}, spec, metric)
-    return exact_evidence(places(cells, spec, metric), axes, numbers, manifest.published)
-
-
-def exact_evidence(
-    found: Sequence[Place],
-    axes: Axes,
-    numbers: Sequence[Mapping[str, float]],
-    published: Mapping[str, Mapping[str, float]],
-) -> Evidence:
-    """The paper's own {metric: number} of each cell, and of other methods, taken as exact results."""
-    names = {*(place.metric for place in found), *(name for of_cell in numbers for name in of_cell)}
-    paper = {name: np.array([of_cell.get(name, np.nan) for of_cell in numbers], dtype=float) for name in names}
-    own = {name: values[:, None] for name, values in paper.items()}
-    return Evidence(found, axes, own, paper, [[] for _ in numbers], exact=True, published=published)
-
-
-def shuffled(evidence: Evidence, seed: int) -> Evidence:
-    """The same numbers dealt out anew over all cells, methods and metrics: what a claim says when nothing is true."""
-    names, labels = sorted(evidence.own), list(evidence.published)
-    published_ML = [[evidence.published[label].get(name, np.nan) for label in labels] for name in names]
-    own_MC = np.stack([evidence.own[name][:, 0] for name in names])
-    values_MR = np.concatenate([own_MC, np.array(published_ML, dtype=float)], axis=1)
-    there = ~np.isnan(values_MR)
-    values_MR[there] = np.random.default_rng(seed).permutation(values_MR[there])
-    rows = dict(zip(names, values_MR, strict=True))
-    cells = own_MC.shape[1]
-    return replace(
-        evidence,
-        own={name: row[:cells, None] for name, row in rows.items()},
-        published={
-            label: {name: float(rows[name][cells + number]) for name in evidence.published[label]}
-            for number, label in enumerate(labels)
-        },
     )
 
 

@@ -22,7 +22,7 @@ NOTEBOOK_FILE = "report.ipynb"
 
 _typed = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
 
-METRICS = {
+METRIC_WORDS = {
     "top1": "top-1 accuracy (%)",
     "top5": "top-5 accuracy (%)",
     "validation_top1": "top-1 accuracy on held-out training pictures (%)",
@@ -155,7 +155,7 @@ class Manifest:
         """A metric in words, such as "linear evaluation, top-1 accuracy (%)"."""
         source, _, name = metric.partition(".")
         place = "" if name == "parameters" else "training" if source == "train" else f"{source} evaluation"
-        words = [self.study.labels.get(source, place), METRICS.get(name, name.replace("_", " "))]
+        words = [self.study.labels.get(source, place), METRIC_WORDS.get(name, name.replace("_", " "))]
         return self.study.labels.get(metric, ", ".join(filter(None, words)))
 
     @property

@@ -1,7 +1,8 @@
 """What bars, lines and scatter plots share: frames of ours and of the paper's numbers, colours, scales, legends.
 
 Ours and the paper's stand in frames of their own with the same layout and, like all pictures here, scales of
-their own: small experiments are compared with the paper's by their pattern. Nothing is told by colour alone.
+their own: small experiments are compared with the paper's by their pattern. Nothing is told by colour alone:
+lines and points have markers, bars stand in the order of the legend.
 """
 
 import textwrap

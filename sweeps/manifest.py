@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from reports.manifest import SCHEMA
 from sweeps.grid import Cell, Grid
 from sweeps.paper import load_paper, others
 
@@ -20,7 +21,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
         "others": others(study.paper),
     }
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "study": {
             "name": study.name,
             "title": study.title,

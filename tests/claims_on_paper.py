@@ -5,14 +5,18 @@ on numbers that say nothing.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from core.errors import UserError
+from reports.checks import Axes
 from reports.claimfile import Claim, parse_claims
-from reports.claims import SUPPORTED, Evidence, Verdict, decide, exact_evidence, shuffled
+from reports.claims import SUPPORTED, Evidence, Verdict, decide
 from reports.manifest import Published, plain, published
-from reports.reduction import axes_of_places, paper_cells, places
+from reports.reduction import Place, axes_of_places, paper_cells, places
 from reports.spec import parse_report
 from sweeps.paper import others
 from sweeps.request import load_study, study_names
@@ -37,6 +41,39 @@ class Decided(NamedTuple):
     claims: Sequence[Claim]
     verdicts: Sequence[Verdict]
     shuffled_supported: Sequence[int]
+
+
+def exact_evidence(
+    found: Sequence[Place],
+    axes: Axes,
+    numbers: Sequence[Mapping[str, float]],
+    published: Mapping[str, Mapping[str, float]],
+) -> Evidence:
+    """The paper's own {metric: number} of each cell, and of other methods, taken as exact results."""
+    names = {*(place.metric for place in found), *(name for of_cell in numbers for name in of_cell)}
+    paper = {name: np.array([of_cell.get(name, np.nan) for of_cell in numbers], dtype=float) for name in names}
+    own = {name: values[:, None] for name, values in paper.items()}
+    return Evidence(found, axes, own, paper, [[] for _ in numbers], exact=True, published=published)
+
+
+def shuffled(evidence: Evidence, seed: int) -> Evidence:
+    """The same numbers dealt out anew over all cells, methods and metrics: what a claim says when nothing is true."""
+    names, labels = sorted(evidence.own), list(evidence.published)
+    published_ML = [[evidence.published[label].get(name, np.nan) for label in labels] for name in names]
+    own_MC = np.stack([evidence.own[name][:, 0] for name in names])
+    values_MR = np.concatenate([own_MC, np.array(published_ML, dtype=float)], axis=1)
+    there = ~np.isnan(values_MR)
+    values_MR[there] = np.random.default_rng(seed).permutation(values_MR[there])
+    rows = dict(zip(names, values_MR, strict=True))
+    cells = own_MC.shape[1]
+    return replace(
+        evidence,
+        own={name: row[:cells, None] for name, row in rows.items()},
+        published={
+            label: {name: float(rows[name][cells + number]) for name in evidence.published[label]}
+            for number, label in enumerate(labels)
+        },
+    )
 
 
 def paper_evidence(study: Study) -> Evidence:

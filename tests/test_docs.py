@@ -22,6 +22,25 @@ def test_links_lead_to_files(page: Path):
             assert (page.parent / target).exists(), target
 
 
+def test_every_page_can_be_found_from_the_readme():
+    seen, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page not in seen:
+            seen.add(page)
+            targets = re.findall(r"\]\(([^)#]+\.md)[^)]*\)", page.read_text())
+            left += [(page.parent / target).resolve() for target in targets if not target.startswith("http")]
+    assert set(PAGES) <= seen
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_are_run_are_there_to_be_run(page: Path):
+    for module in re.findall(r"python -m ((?:core|sweeps|reports|tests)[\w.]*)", page.read_text()):
+        file = ROOT / module.replace(".", "/")
+        file = file / "__main__.py" if file.is_dir() else file.with_suffix(".py")
+        assert "__main__" in file.read_text(), module
+
+
 def test_the_readme_has_the_two_commands():
     lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
     assert "pip install -e . && python sweeps/run.py study=augment_pairs" in lines

@@ -101,9 +101,9 @@ def by_torchvision(x_NCHW: Tensor, size: int, v2: bool) -> Contender:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    """At 32, 96 and 224 pixels on one core (lightly: two worker processes); with two threads where there are two cores.
+    """At 32, 96 and 224 pixels on one core (lightly: two worker processes), ours on two threads as well.
 
-    Ours and kornia take uint8 batches; `float` is ours on pictures that are float already.
+    Ours and kornia take uint8 batches; `crop of float` is ours on pictures that are float already.
     """
     for size, pictures in ((32, 1024), (224, 32)) if quick else ((32, 2048), (96, 512), (224, 64)):
         batch = min(256, pictures)

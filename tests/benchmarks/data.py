@@ -4,7 +4,6 @@ The first start reads, hashes and decodes every file; later ones find the cache.
 without torch, as a sweep makes it. The files are invented JPEGs; the file system's own cache is warm throughout.
 """
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -20,19 +19,17 @@ from torchvision import datasets, transforms
 
 from core import data
 from core.config import DataConfig
-from tests.benchmarks.measure import Contender, Line, Turn, compare
+from tests.benchmarks.measure import Contender, Line, Turn, compare, timed
 
 CLASSES = 10
 WORKERS = 2
 START = """
-import sys, time
-begin = time.perf_counter()
+import sys
 from core import data
 from core.config import DataConfig
 config = DataConfig(name="image_folder", root=sys.argv[1], stored_size=32, cache_dir=sys.argv[2])
 data.inspect(config)
 data.prepare(config, None)
-print(time.perf_counter() - begin, time.process_time())
 """
 
 
@@ -51,10 +48,7 @@ def _starts(folder: Path, count: int, rounds: int) -> Iterator[Line]:
     newest = ""
 
     def start(cache: str) -> Turn:
-        command = [sys.executable, "-c", START, str(root), cache]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        wall, cpu = map(float, output.split())
-        return Turn(count, wall, cpu)
+        return timed([[sys.executable, "-c", START, str(root), cache]], count, folder)
 
     def first() -> Turn:
         nonlocal newest
@@ -77,12 +71,11 @@ def _reading(folder: Path, size: int, count: int, batch: int, rounds: int) -> It
     resize = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.PILToTensor()])
     loader = DataLoader(datasets.ImageFolder(str(root / "train"), resize), batch, shuffle=True, num_workers=WORKERS)
     contenders = {
-        "ours": _epoch(lambda: streamed.batches(order)),
-        "torchvision in a DataLoader": _epoch(lambda: (pictures for pictures, _ in loader)),
+        "ours": _epoch(lambda: streamed.batches(order)),  # streamed
+        "torchvision, DataLoader": _epoch(lambda: (pictures for pictures, _ in loader)),
         "ours, cached": _epoch(lambda: cached.batches(order)),
     }
-    case = f"streamed, {size} px JPEG, {WORKERS} workers"
-    yield from compare("data", case, "pictures/s", contenders, rounds)
+    yield from compare("data", f"{size} px JPEG, {WORKERS} workers", "pictures/s", contenders, rounds)
 
 
 def _epoch(batches: Callable[[], Iterable[torch.Tensor]]) -> Contender:

@@ -44,7 +44,7 @@ def first_step(config: RunConfig, folder: Path, dtype: torch.dtype = torch.float
     training.model.train()
     x_NCHW = training.pictures.batch(training.indices(0))
     draws = training.augmenter.draw(config.train.batch_size, config.seed, 0)
-    draws = draws.slice(training.first, training.first + training.own)
+    draws = draws.slice(training.own_start, training.own_start + training.own_count)
     views = training.augmenter.two_views(x_NCHW, draws).to(dtype)
     result = contrastive_loss(config.loss, *training.shared_model(views).chunk(2))
     result.loss.backward()

@@ -6,7 +6,6 @@ Both train on one thread, as a worker of a sweep does; lightly's pictures come f
 first steps, in which workers start and fill their queue, do not count.
 """
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,9 +23,10 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from core import cost
 from core.config import RunConfig, run_config, unflatten
 from core.rundir import RunDirectory
-from core.train import Stopped, Training
+from core.train import Training
 from tests.benchmarks.augment import Pictures
 from tests.benchmarks.measure import Contender, Line, Turn, compare, cpu_seconds
+from tests.benchmarks.trainer import full_steps
 
 COMMON = {
     "data.image_size": 32,
@@ -53,19 +53,9 @@ def lines(quick: bool) -> Iterator[Line]:
             config = run_config(unflatten({**COMMON, **settings, **size, "data.cache_dir": f"{name}/data"}))
             training = Training(config, RunDirectory.create(Path(name) / "runs", config))
             training.model.train()
-            contenders = {"lightly + Lightning": by_lightly(training, steps), "ours": ours(training, steps)}
+            contenders = {"lightly + Lightning": by_lightly(training, steps), "ours": full_steps(training, steps)}
             yield from compare("end_to_end", f"{case}, batch {config.train.batch_size}", "images/s", contenders, 3)
             training.close()
-
-
-def ours(training: Training, steps: int) -> Contender:
-    def run() -> float:
-        end = training.progress.step + steps
-        with contextlib.suppress(Stopped):
-            training.run(lambda: training.progress.step >= end)
-        return steps * training.config.train.batch_size
-
-    return run
 
 
 class SimCLR(lightning.LightningModule):

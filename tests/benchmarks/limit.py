@@ -5,7 +5,6 @@ peak is a product of two large matrices on the same one thread. Multiply-adds ar
 (core/cost.py), three times the forward pass, less the gradient of the pictures, which nobody needs.
 """
 
-import contextlib
 import statistics
 import tempfile
 import time
@@ -19,11 +18,11 @@ from torch import Tensor, nn
 from core import cost, data
 from core.config import RunConfig
 from core.rundir import RunDirectory
-from core.train import Stopped, Training
+from core.train import Training
 from sweeps.grid import data_config, expand
 from sweeps.request import read
 from tests.benchmarks.measure import Line, compare
-from tests.benchmarks.trainer import bare_step
+from tests.benchmarks.trainer import bare_step, full_steps
 
 SIDE = 1024
 
@@ -58,14 +57,10 @@ def _steps(config: RunConfig, folder: Path, rounds: int, layers: bool) -> Iterat
             bare()
         return steps * config.train.batch_size
 
-    def full_epoch() -> float:
-        end = training.progress.step + steps
-        with contextlib.suppress(Stopped):
-            training.run(lambda: training.progress.step >= end)
-        return steps * config.train.batch_size
-
     case = f"step, {' + '.join(config.augment.transforms)}"
-    ours, other = compare("limit", case, "images/s", {"ours": full_epoch, "bare step": bare_epoch}, rounds)
+    ours, other = compare(
+        "limit", case, "images/s", {"ours": full_steps(training, steps), "bare step": bare_epoch}, rounds
+    )
     yield ours
     yield replace(other, note="ours is full over bare; 0.95 is the aim")
     if layers:

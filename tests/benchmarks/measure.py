@@ -6,9 +6,11 @@ Processor time (of this process and its children) stands beside wall time, since
 
 import csv
 import gc
+import os
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +19,9 @@ import psutil
 
 from core.environment import cores, cpu_model, source_version
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+"""For commands in other folders, whichever copy of the packages is installed."""
 OURS = "ours"
 PACKAGES = ("torch", "torchvision", "lightly", "pytorch-lightning", "kornia", "scikit-learn")
 
@@ -94,6 +99,19 @@ def take_turn(contender: Contender, seconds: float) -> Turn:
         wall = time.perf_counter() - begin
         if wall >= seconds:
             return Turn(work, wall, cpu_seconds() - cpu)
+
+
+def timed(commands: Sequence[Sequence[str]], work: float, folder: Path) -> Turn:
+    """Commands, each a process of its own, one after another.
+
+    Raises: RuntimeError with the end of what a command said that failed.
+    """
+    begin, cpu = time.perf_counter(), cpu_seconds()
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError((done.stdout + done.stderr)[-2000:])
+    return Turn(work, time.perf_counter() - begin, cpu_seconds() - cpu)
 
 
 def cpu_seconds() -> float:

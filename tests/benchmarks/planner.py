@@ -23,11 +23,9 @@ from sweeps.grid import data_config, expand
 from sweeps.manifest import manifest
 from sweeps.planned import PlannedRun
 from sweeps.request import read
-from tests.benchmarks.measure import Line
+from tests.benchmarks.measure import ENVIRONMENT, ROOT, Line
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 COLLECT = "import sys; from reports.build import load; load(sys.argv[1])"
 METRICS = 20
 MOST_MIRRORED = 10_000
@@ -59,7 +57,7 @@ def _of_one_size(folder: Path, side: int, rounds: int) -> Iterator[tuple[str, in
     commands["collect"] = [sys.executable, "-c", COLLECT, str(request.report_dir)]
     for command in ("status", "collect"):
         yield command, cells, _line(command, cells, commands[command], folder, rounds)
-    if cells <= MOST_MIRRORED * 1.1:
+    if cells <= MOST_MIRRORED:
         yield "MLflow sync", cells, _line("MLflow sync", cells, [*RUN, *words, "action=track"], folder, 1)
 
 

@@ -8,13 +8,12 @@ shared by all cores. `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY`
 
 import argparse
 import multiprocessing
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +28,10 @@ from reports.manifest import read as read_manifest
 from sweeps.grid import data_config, expand
 from sweeps.planned import PlannedRun
 from sweeps.request import read
-from tests.benchmarks.measure import Contender, Line, Turn, compare, cpu_seconds
+from tests.benchmarks.measure import ROOT, Contender, Line, Turn, compare, timed
 from tests.benchmarks.one_run import JOBS_FILE
 from tests.benchmarks.trainer import bare_step
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ONE_RUN = [sys.executable, "-m", "tests.benchmarks.one_run"]
 QUICK = ["augment.transforms.0=crop,color", "augment.transforms.1=crop,color"]
 STEPS = 40
@@ -52,7 +49,7 @@ def lines(quick: bool) -> Iterator[Line]:
         loop = [[f"number={number}"] for number in range(len(runs))]
         ours = [[sys.executable, str(ROOT / "sweeps" / "run.py"), *words, f"output_dir={folder / 'ours'}"]]
         contenders: dict[str, Contender] = {
-            "ours": lambda: _timed(ours, len(runs), folder),
+            "ours": lambda: timed(ours, len(runs), folder),
             "shell loop": lambda: _one_by_one(runs, folder / "loop", loop),
             "Hydra's joblib launcher": lambda: _one_by_one(
                 runs, folder / "joblib", [[*joblib, f"number={','.join(map(str, range(len(runs))))}"]]
@@ -69,17 +66,7 @@ def _one_by_one(runs: Sequence[PlannedRun], folder: Path, calls: Sequence[Sequen
         RunDirectory.create(folder, run.config)
     write_json(folder / JOBS_FILE, [{"run": run.id, "evaluations": run.evaluations} for run in runs])
     outputs = [f"folder={folder}", f"hydra.run.dir={folder / 'hydra'}", f"hydra.sweep.dir={folder / 'hydra'}"]
-    return _timed([[*ONE_RUN, *call, *outputs] for call in calls], len(runs), folder)
-
-
-def _timed(commands: Sequence[Sequence[str]], runs: int, folder: Path) -> Turn:
-    """Raises: RuntimeError with the end of its output if a command failed."""
-    begin, cpu = time.perf_counter(), cpu_seconds()
-    for command in commands:
-        done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError((done.stdout + done.stderr)[-2000:])
-    return Turn(runs, time.perf_counter() - begin, cpu_seconds() - cpu)
+    return timed([[*ONE_RUN, *call, *outputs] for call in calls], len(runs), folder)
 
 
 def _bare(report_dir: Path, runs: int) -> Turn:
@@ -96,23 +83,25 @@ def run_directories(report_dir: Path) -> list[RunDirectory]:
 
 
 def steps(directories: Sequence[RunDirectory]) -> list[int]:
-    """The steps of each training. Raises: TypeError if one is not finished."""
-    return [directory.result()["steps"] for directory in directories]  # type: ignore[index]
+    """The steps of each training. Raises: SystemExit if one is not finished."""
+    results = [directory.result() for directory in directories]
+    if None in results:
+        raise SystemExit("the sweep is not finished: a run has no result")
+    return [result["steps"] for result in results if result]
 
 
 def bare_step_seconds(directories: Sequence[RunDirectory], workers: int) -> float:
-    """Seconds of one bare step of the first run that was trained, with as many processes at once as workers."""
+    """Seconds of one bare step of the first run that was trained, with as many processes at once as workers.
+
+    It stands for all: for sweeps whose runs have one encoder, batch and picture size, as Figure 5's have.
+    """
     trained = next(run for run, count in zip(directories, steps(directories), strict=True) if count)
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.Queue()
-    processes = [spawn.Process(target=_time_bare_step, args=(trained.path, queue)) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    return statistics.mean(queue.get() for _ in processes)
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return statistics.mean(pool.map(_time_bare_step, [trained.path] * workers))
 
 
-def _time_bare_step(directory: Path, queue: multiprocessing.Queue) -> None:
-    """Puts the median seconds of one bare step of the run in `directory`."""
+def _time_bare_step(directory: Path) -> float:
+    """Median seconds of one bare step of the run in `directory`."""
     torch.set_num_threads(1)
     config = RunDirectory(directory.parent, directory.name).config()
     with tempfile.TemporaryDirectory() as name:
@@ -124,12 +113,13 @@ def _time_bare_step(directory: Path, queue: multiprocessing.Queue) -> None:
             begin = time.perf_counter()
             step()
             times.append(time.perf_counter() - begin)
-        training.journal.close()
-    queue.put(statistics.median(times))
+        training.close()
+    return statistics.median(times)
 
 
 def main() -> None:
-    """Efficiency of a finished sweep: from the first attempt's start to the last one's end, and to the report's end."""
+    """Efficiency of a sweep that ran without a pause: from the first attempt's start to the last one's end, and to the
+    report's end."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sweep", description=main.__doc__)
     parser.add_argument("report_dir", type=Path)
     parser.add_argument("--workers", type=int, default=cores())

@@ -1,9 +1,10 @@
-"""The bare training step: forward, loss, backward and optimizer step of a training's model on views that are ready."""
+"""Steps of a training: bare, which is forward, loss, backward and optimizer step on ready views, and full."""
 
+import contextlib
 from collections.abc import Callable
 
 from core.loss import contrastive_loss
-from core.train import Training
+from core.train import Stopped, Training
 
 
 def bare_step(training: Training) -> Callable[[], None]:
@@ -20,3 +21,15 @@ def bare_step(training: Training) -> Callable[[], None]:
         training.optimizer.step()
 
     return step
+
+
+def full_steps(training: Training, steps: int) -> Callable[[], float]:
+    """Steps as the training loop makes them, with all that it does beside; returns the pictures seen."""
+
+    def run() -> float:
+        end = training.progress.step + steps
+        with contextlib.suppress(Stopped):
+            training.run(lambda: training.progress.step >= end)
+        return steps * training.config.train.batch_size
+
+    return run
