@@ -23,6 +23,7 @@ from torch.nn import functional
 from core import checkpoint, data, distributed
 from core.augment import Augmenter
 from core.config import RunConfig
+from core.data.on_device import batches_on
 from core.encoder import Encoder, build_encoder
 from core.environment import describe, keep_freed_memory
 from core.errors import Cause, RunFailed
@@ -111,6 +112,9 @@ class Training:
         distributed.synchronise_batch_norm(model)
         self.model = model.to(memory_format=torch.channels_last).to(self.device)
         self.shared_model = distributed.share(self.model, self.device)
+        if config.machine.compile:
+            # The mode for GPUs replays a step as one CUDA graph: its shapes never change.
+            self.shared_model.compile(mode="reduce-overhead" if self.device == "cuda" else "default")
         self.optimizer = build_optimizer(config.optimizer, [self.model])
         self.augmenter = Augmenter(config.augment, config.data.image_size)
         # This process's part of each batch.
@@ -135,11 +139,12 @@ class Training:
     def run(self, stop: Callable[[], bool]) -> None:
         saved = logged = ended = time.perf_counter()
         first = logged_step = self.progress.step
-        batches = self.pictures.batches(map(self.indices, range(first, self.total_steps)))
+        steps = range(first, self.total_steps)
+        batches = batches_on(self.device, self.pictures, map(self.indices, steps))
         self.model.train()
         for x_NCHW in batches:
             before = time.perf_counter()
-            loss, accuracy, entropy = self.step(x_NCHW.to(self.device, non_blocking=True))
+            loss, accuracy, entropy = self.step(x_NCHW)
             progress = self.progress
             progress.step += 1
             progress.loss_sum += loss

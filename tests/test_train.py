@@ -127,6 +127,27 @@ def test_bfloat16_autocast_trains(tmp_path: Path, tiny):
     assert directory.result()["metrics"]["loss"] > 0
 
 
+def test_a_compiled_step_computes_the_same(tmp_path: Path, tiny, monkeypatch):
+    """With what torch.compile makes of the model run as it is: generating code for it takes a minute."""
+    compiled_as_asked = torch.nn.Module.compile
+    modes = []
+
+    def compile_without_code(module: torch.nn.Module, mode: str) -> None:
+        modes.append(mode)
+        compiled_as_asked(module, backend="aot_eager", fullgraph=True)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_code)
+    losses = []
+    for compiled in (False, True):
+        config = tiny({"machine.compile": compiled, "machine.log_steps": 1, "train.epochs": 1})
+        directory = RunDirectory.create(tmp_path / str(compiled), config)
+        train(config, directory)
+        losses.append([line["loss"] for line in kill.journal_of(directory) if line["event"] == "step"])
+    assert modes == ["default"]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
 def test_checkpoints_hold_no_code_and_load_with_weights_only(tmp_path: Path, tiny):
     answers = iter([True])
     directory = RunDirectory.create(tmp_path, tiny())

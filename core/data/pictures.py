@@ -46,6 +46,10 @@ class CachedPictures(Pictures):
         super().__init__(labels_N, classes)
         self._pixels_NHWC = pixels_NHWC
 
+    @property
+    def nbytes(self) -> int:
+        return self._pixels_NHWC.nbytes
+
     def batch(self, indices_N: Tensor) -> Tensor:
         return torch.from_numpy(self._pixels_NHWC[indices_N.numpy()]).permute(0, 3, 1, 2)
 
