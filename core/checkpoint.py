@@ -1,9 +1,10 @@
 """Checkpoints: the newest good state of a training, and the one before it.
 
 A checkpoint is an ordinary torch file (a zip archive), replaced atomically. Its checksums are the
-CRC-32 of every record of the archive: a truncated or damaged file is noticed and skipped.
+CRC-32 of every record of the archive: a truncated or damaged file is noticed and put aside.
 """
 
+import contextlib
 import io
 import os
 import sys
@@ -37,7 +38,10 @@ def load(path: Path) -> dict[str, Any] | None:
             continue
         if is_whole(candidate):
             return torch.load(candidate, map_location="cpu", weights_only=True)
-        print(f"{candidate}: damaged checkpoint, skipped", file=sys.stderr)
+        print(f"{candidate}: damaged checkpoint, put aside", file=sys.stderr)
+        with contextlib.suppress(FileNotFoundError):  # another process of the same run was faster
+            # Left in place it would be kept as the one before the next, instead of the good one.
+            os.replace(candidate, candidate.with_name(f"{candidate.stem}.damaged{candidate.suffix}"))
     return None
 
 

@@ -4,7 +4,6 @@ This never raises for what can go wrong with a run: it ends as an `Outcome`, whi
 that it adds to `attempts.jsonl`. Other runs go on whatever happens to this one.
 """
 
-import contextlib
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from core.config import RunConfig, as_dict, evaluation_config, run_config, unfla
 from core.distributed import Group
 from core.encoder import Encoder, build_encoder
 from core.environment import describe
-from core.errors import RunFailed, cause_of
+from core.errors import RunFailed, UserError, cause_of
 from core.evaluate import Evaluator
 from core.head import Head, build_head
 from core.identity import SCHEMA_VERSION, evaluation_id
@@ -110,13 +109,14 @@ def follow(group: Group, stop: Callable[[], bool] = lambda: False) -> None:
     """
     while (message := group.listen()) is not None:
         directory = RunDirectory(message["runs"], message["run"])
-        config = on_this_machine(directory.config(), message["machine"])
-        with contextlib.suppress(Stopped, RunFailed):
-            try:
-                with group.session(pick_device(config.machine.device)):
-                    train(config, directory, stop)
-            except RuntimeError:
-                traceback.print_exc()
+        try:
+            config = on_this_machine(directory.config(), message["machine"])
+            with group.session(pick_device(config.machine.device)):
+                train(config, directory, stop)
+        except (Stopped, RunFailed):
+            pass  # the leader says so
+        except Exception:  # a follower that ends here would take the leader, and its other runs, with it
+            traceback.print_exc()
 
 
 def _evaluate(
@@ -126,8 +126,14 @@ def _evaluate(
     encoder: Encoder | None,
     stop: Callable[[], bool],
 ) -> None:
+    """Make the evaluations that are missing. Raises: the first error, once those that can be made are there."""
     device = pick_device(config.machine.device)
+    # As in a training, which may have happened in this process, or in another one long ago.
+    torch.backends.cudnn.deterministic = True
+    if config.machine.threads:
+        torch.set_num_threads(config.machine.threads)
     evaluator: Evaluator | None = None
+    failure: Exception | None = None
     for name, tree in evaluations.items():
         kind, settings = _kind_and_settings(name, tree)
         identity = evaluation_id(directory.id, kind, as_dict(settings))
@@ -141,7 +147,12 @@ def _evaluate(
             head = load_head(directory, config, encoder.feature_dim)
             evaluator = Evaluator(encoder, config, train_pictures, test_pictures, device, head)
         begin = time.perf_counter()
-        measured = evaluator.run(kind, settings)
+        try:
+            measured = evaluator.run(kind, settings)
+        except (RunFailed, UserError) as error:
+            traceback.print_exc()
+            failure = failure or error
+            continue
         write_json(
             directory.evaluation_file(identity),
             {
@@ -157,6 +168,8 @@ def _evaluate(
                 "environment": describe(device),
             },
         )
+    if failure is not None:
+        raise failure
 
 
 def is_done(directory: RunDirectory, evaluations: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -50,7 +50,7 @@ def read_lines(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
         with open(path, "rb") as file:
             file.seek(start)
             for line in file:
-                with contextlib.suppress(json.JSONDecodeError):
+                with contextlib.suppress(ValueError):  # no JSON, or not even text
                     yield json.loads(line)
     except FileNotFoundError:
         return

@@ -9,7 +9,6 @@ may still execute it.
 """
 
 import contextlib
-import json
 import os
 import socket
 import sys
@@ -78,7 +77,7 @@ def read_owner(path: Path) -> dict[str, Any] | None:
     """The owner that the file names, dead or alive; None where the file is absent or unreadable."""
     try:
         return read_json(path)
-    except json.JSONDecodeError:
+    except ValueError:  # no JSON, or not even text
         return None
 
 

@@ -30,6 +30,8 @@ class RunState:
     state: State
     cause: str = ""
     message: str = ""
+    trained: bool = False
+    """Whether the run has its result, where the state does not say so."""
     owner: Mapping[str, Any] | None = None
 
 
@@ -74,7 +76,7 @@ def observe_unfinished(directory: RunDirectory, trained: bool) -> RunState:
         return RunState(State.RUNNING, owner=owner)
     last = last_line(directory.attempts_file)
     if last.get("outcome") == "failed":
-        return RunState(State.FAILED, last.get("cause", ""), last.get("message", ""))
+        return RunState(State.FAILED, last.get("cause", ""), last.get("message", ""), trained)
     if last.get("event") == "start":
         return RunState(State.TRAINED if trained else State.PENDING, Cause.KILLED, "its process ended without a word")
     return RunState(State.TRAINED if trained else State.PENDING)

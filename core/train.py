@@ -122,6 +122,9 @@ class Training:
         self.own_start = distributed.rank() * self.own_count
         self.steps_per_epoch = len(self.pictures) // config.train.batch_size
         self.total_steps = self.steps_per_epoch * config.train.epochs
+        if config.train.epochs and not self.steps_per_epoch:
+            found = f"train.batch_size={config.train.batch_size}: {len(self.pictures)} pictures are left to train on"
+            raise RunFailed(Cause.BAD_DATA, found)
         # Two epochs are kept because batches are read ahead of the step that uses them.
         self.epoch_order = lru_cache(maxsize=2)(self._epoch_order)
         self.progress = Progress()

@@ -99,6 +99,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
             notebook,
             km=manager,
             timeout=TIMEOUT_SECONDS,
+            startup_timeout=TIMEOUT_SECONDS,
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )

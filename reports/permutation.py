@@ -1,13 +1,13 @@
 """Which models are as good as the best: the paired permutation test behind the bold face of Table 8 (App. B.8).
 
 Under the null hypothesis two models' predictions for a picture may be exchanged; p is the share of exchanges with a
-difference of the scores at least as large as the one seen. Predictions are those that transfer evaluations keep
-(core/transfer.py). The same predictions give the same p.
+difference of the scores at least as large as the one seen; a ranking is tested seed by seed, and the largest p counts.
+Predictions are those that transfer evaluations keep (core/transfer.py). The same predictions give the same p.
 
 Legend: N test pictures, C classes, R random exchanges.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,21 +28,31 @@ _AT_ONCE = 500
 Data = Mapping[str, Any]
 
 
-def p_value(first: Data, second: Data, seed: int = 0) -> float:
+def p_value(pairs: Sequence[tuple[Data, Data]], seed: int = 0) -> float:
     """Two-sided p of a difference between two models on the same test pictures, from their evaluations' `data`.
 
+    pairs: of the first and the second model, one per seed. The pictures are those of every seed: with several, a
+    picture's predictions are exchanged for all seeds together, so that more seeds are no more pictures.
     Raises: ValueError if the pictures or the measures differ.
     """
-    if first["measure"] != second["measure"] or first.get("labels") != second.get("labels"):
-        raise ValueError("a paired test needs the same pictures and the same measure")
+    (first, _), *_ = pairs
+    for data in (data for pair in pairs for data in pair):
+        if data["measure"] != first["measure"] or data.get("labels") != first.get("labels"):
+            raise ValueError("a paired test needs the same pictures and the same measure")
     if first["measure"] == "map":
-        return _p_of_ranking(first, second, np.random.default_rng(seed))
-    correct = [np.frombuffer(data["correct"].encode(), np.uint8).astype(int) - ord("0") for data in (first, second)]
-    difference_N = correct[0] - correct[1]
+        return max(_p_of_ranking(*pair, np.random.default_rng(seed)) for pair in pairs)
+    difference_N = sum(_correct(one) - _correct(other) for one, other in pairs)
     if first["measure"] == "mean_per_class":
         _, class_N, counts = np.unique(first["labels"], return_inverse=True, return_counts=True)
         return p_of_signs(difference_N / counts[class_N], np.random.default_rng(seed))
+    if len(pairs) > 1:
+        return p_of_signs(difference_N, np.random.default_rng(seed))
     return p_of_top1(difference_N)
+
+
+def _correct(data: Data) -> np.ndarray:
+    """1 for each picture that was told right, else 0."""
+    return np.frombuffer(data["correct"].encode(), np.uint8).astype(int) - ord("0")
 
 
 def p_of_top1(difference_N: np.ndarray) -> float:
@@ -106,25 +116,13 @@ def place_of(point: Point) -> tuple[str, ...]:
 
 
 def _is_worse(shown: Shown, point: Point, best: Point) -> bool:
-    """Over the pictures of all seeds that both have; not where predictions are missing."""
+    """Over the seeds that both have; not where predictions are missing."""
     pairs = [
         (ours, theirs)
         for ours, theirs in zip(_predictions(shown, point), _predictions(shown, best), strict=True)
         if ours is not None and theirs is not None
     ]
-    return bool(pairs) and _combined(pairs, p_value) < ALPHA
-
-
-def _combined(pairs: Sequence[tuple[Data, Data]], test: Callable[[Data, Data], float]) -> float:
-    """The test on all seeds' pictures together; a ranking is tested seed by seed, and the largest p counts."""
-    if pairs[0][0]["measure"] == "map":
-        return max(test(ours, theirs) for ours, theirs in pairs)
-
-    def joined(sides: Sequence[Data]) -> Data:
-        labels = [label for side in sides for label in side["labels"]]
-        return {"measure": sides[0]["measure"], "correct": "".join(side["correct"] for side in sides), "labels": labels}
-
-    return test(joined([ours for ours, _ in pairs]), joined([theirs for _, theirs in pairs]))
+    return bool(pairs) and p_value(pairs) < ALPHA
 
 
 def _predictions(shown: Shown, point: Point) -> list[Data | None]:

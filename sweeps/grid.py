@@ -1,5 +1,6 @@
 """From a request to its cells and runs: pure, the same for a dry run and the real one."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,8 @@ from sweeps import evaluations
 from sweeps.keys import split
 from sweeps.planned import PlannedRun, RunMaker, merged
 from sweeps.request import Request
+
+_FOLDERS = ("data.root", "data.transfer_root")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ class Grid:
     def machine(self) -> dict[str, Any]:
         """The machine-only keys of this request, which replace those that a run directory remembers."""
         run = next(iter(self.runs().values()))
-        return {key: value for key, value in flatten(as_dict(run.config)) if is_machine_key(key)}
+        found = {key: value for key, value in flatten(as_dict(run.config)) if is_machine_key(key)}
+        # A job does not run where the user typed the command.
+        folders = {key: os.path.abspath(os.path.expanduser(found[key])) for key in _FOLDERS if found[key]}
+        return {**found, **folders}
 
 
 def data_config(request: Request) -> DataConfig:

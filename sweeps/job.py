@@ -68,9 +68,14 @@ class Stop:
         self._is_warned |= number == signal.SIGUSR2
         self.event.set()
 
-    @property
-    def code(self) -> int:
-        return REQUEUE_CODE if self._is_warned or is_preempted(os.environ["SLURM_JOB_ID"]) else 1
+    def code(self, has_advanced: bool) -> int:
+        """has_advanced: whether this job saved anything. One that used up its time for nothing would do so again."""
+        if is_preempted(os.environ["SLURM_JOB_ID"]):
+            return REQUEUE_CODE
+        if self._is_warned and not has_advanced:
+            print("nothing was finished or saved in launcher.time: raise it", file=sys.stderr)
+            return 1
+        return REQUEUE_CODE if self._is_warned else 1
 
 
 class Job:
@@ -83,10 +88,19 @@ class Job:
         threads = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or cores()
         self.machine = {**submission.machine, "machine.threads": submission.machine["machine.threads"] or threads}
         self.failed = 0
+        self._saved_before = self._saved()
 
-    @property
-    def code(self) -> int:
+    def code(self, stop: Stop) -> int:
+        """The exit code of the job."""
+        if stop.event.is_set():
+            return stop.code(has_advanced=self._saved() != self._saved_before)
         return 1 if self.failed else 0
+
+    def _saved(self) -> dict[Path, int]:
+        """When what the runs have was written."""
+        directories = [RunDirectory(self.runs, work.id) for work in self.work]
+        files = [file for one in directories for file in (one.checkpoint_file, *one.evaluations.glob("*.json"))]
+        return {file: file.stat().st_mtime_ns for file in files if file.exists()}
 
     def execute(self, stop: Stop) -> int:
         """Execute all that is missing, in a worker process; the exit code."""
@@ -105,8 +119,8 @@ class Job:
         while not launcher.finished:
             if stop.event.wait(REFRESH_SECONDS):
                 launcher.stop()
-                return stop.code
-        return self.code
+                break
+        return self.code(stop)
 
     def pass_over(self, work: Work) -> Outcome | None:
         """What is done, or another job's, or would only fail again, is left alone."""

@@ -6,6 +6,7 @@ from typing import Any
 from reports.manifest import SCHEMA
 from sweeps.grid import Cell, Grid
 from sweeps.paper import load_paper, others
+from sweeps.uri import without_password
 
 
 def manifest(grid: Grid) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
             for cell in grid.references
         ],
         "runs_dir": str(Path("..", "..", "runs")),
-        "tracking_uri": request.tracking_uri if request.settings.tracking.enabled else "",
+        "tracking_uri": without_password(request.tracking_uri) if request.settings.tracking.enabled else "",
     }
 
 

@@ -48,6 +48,8 @@ def plan(runs: Iterable[PlannedRun], states: Mapping[str, RunState]) -> Plan:
 
 
 def _group(state: RunState) -> str:
+    if state.state == State.FAILED and state.trained:
+        return "evaluate"
     if state.state == State.FAILED and state.cause == Cause.DIVERGED:
         return "hopeless"
     by_state = {State.DONE: "done", State.TRAINED: "evaluate", State.RUNNING: "running", State.QUEUED: "queued"}

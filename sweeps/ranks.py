@@ -72,7 +72,7 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
         if stop.event.is_set():
             break
     group.announce(None)
-    return stop.code if stop.event.is_set() else job.code
+    return job.code(stop)
 
 
 def _execute(job: "Job", work: Work, stop: "Stop", group: Group) -> Outcome:

@@ -126,6 +126,10 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     Raises: UserError naming the key, the value and what is allowed.
     """
     overrides = [_parse(argument) for argument in arguments]
+    for override in overrides:
+        if override.is_sweep_override() and _key(override) in (*GROUPS, "action", "seeds"):
+            allowed = "one value; several seeds are seeds=[0,1], several studies study=all"
+            raise UserError(f"{_text(override)}: {allowed}")
     named = [str(override.value()) for override in overrides if _key(override) == "study"]
     if not named or named[-1] == "list":
         _split(overrides, [load_study(name, folders) for name in study_names(folders)])  # it may be `study`, misspelt
@@ -140,7 +144,13 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
         if not any(override in of_study for of_study in taken):
             raise UserError(f"{_text(override)}: no study has such an axis or asks for such an evaluation")
     scale = next((str(override.value()) for override in reversed(sweep) if _key(override) == "scale"), "mini")
-    return [_request(study, tree, scale, of_study) for study, of_study in zip(studies, taken, strict=True)]
+    requests = [_request(study, tree, scale, of_study) for study, of_study in zip(studies, taken, strict=True)]
+    settings = requests[0].settings
+    if settings.run and settings.action != "logs":
+        raise InvalidValue("run", settings.run, "only with action=logs")
+    if settings.watch and settings.action != "status":
+        raise InvalidValue("watch", settings.watch, "only with action=status")
+    return requests
 
 
 def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]) -> Request:

@@ -30,17 +30,21 @@ def freeze(folder: Path) -> Path:
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-        for file in files:
-            copy = temporary / file.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-        write_json(temporary / SOURCE_FILE, {"commit": commit, "dirty": dirty})
-        (temporary / CHANGES_FILE).write_bytes(changes)
-        temporary.chmod(0o755)
         try:
-            temporary.rename(target)
-        except OSError:  # another submitter was faster
-            shutil.rmtree(temporary)
+            for file in files:
+                copy = temporary / file.relative_to(ROOT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+            write_json(temporary / SOURCE_FILE, {"commit": commit, "dirty": dirty})
+            (temporary / CHANGES_FILE).write_bytes(changes)
+            temporary.chmod(0o755)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not target.exists():  # else another submitter was faster
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

@@ -8,7 +8,6 @@ far a run is; nothing is remembered elsewhere.
 import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.record import OPTIONAL_TAGS, SAMPLES, Point, Record, stamp
+from sweeps.uri import without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -249,7 +249,3 @@ def first_line(error: Exception) -> str:
     """The error as one line without passwords."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return without_password(lines[0])
-
-
-def without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)

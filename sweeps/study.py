@@ -141,6 +141,12 @@ class Scale:
     map: Annotated[dict[str, ValueMap], help_text("keys whose paper value is mapped")]
 
 
+_KEYS = {"action", "data", "launcher", "output_dir", "run", "scale", "seed", "seeds", "study", "tracking", "watch"}
+_COLUMNS = {"cause", "high", "interval", "kind", "low", "mean", "n", "name", "paper", "runs", "state", "states"}
+RESERVED = frozenset(_KEYS | _COLUMNS)
+"""What the command line or a column of table.csv is called; an axis would hide it."""
+
+
 def check_study(study: Study) -> None:
     """Raises: UserError for what the types alone cannot see."""
     _check_evaluations(study)
@@ -197,6 +203,8 @@ def _check_axes(study: Study) -> None:
     for key, values in study.values.items():
         if not values:
             raise UserError(f"axis {key} has no values")
+        if key in RESERVED:
+            raise InvalidValue("axes", key, f"an axis called otherwise than {', '.join(sorted(RESERVED))}")
         if len({repr(value) for value in values}) < len(values):
             raise InvalidValue(key, values, "each value of an axis once")
         if isinstance(study.axes[key], dict) and "." in key:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from rich.console import Console
 from core import data
 from core.attempts import Outcome
 from core.environment import cores
-from core.lease import holder, this_process
+from core.errors import UserError
+from core.lease import holder, read_owner, this_process
 from core.rundir import RunDirectory, write_json
 from core.states import RunState, State, observe_all
 from reports.tracking import IDS_FILE
@@ -32,6 +34,7 @@ from sweeps.manifest import manifest
 from sweeps.plan import Plan, plan
 from sweeps.planned import PlannedRun
 from sweeps.progress import Display, Tally
+from sweeps.uri import without_password
 
 REFRESH_SECONDS = 0.5
 MIRROR_SECONDS = 120.0
@@ -93,10 +96,10 @@ def run(grid: Grid, console: Console) -> int:
             with Display(tally, console, to_do) as display:
                 _execute(grid, plan_, list(to_do.values()), display)
         mirror.sync()
-        _report(grid, console)
+        is_reported = _report(grid, console)
         mirror.end()
     _last_words(grid, tally, console)
-    return 1 if tally.failed or tally.done < tally.total else 0
+    return 1 if tally.failed or tally.done < tally.total or not is_reported else 0
 
 
 def prepare_data(grid: Grid, console: Console) -> None:
@@ -115,12 +118,15 @@ def cancel(grid: Grid, console: Console) -> None:
     """Stop the sweeps of this study on this machine; their runs stay resumable."""
     stopped = 0
     for record in sorted(_sweeps(grid).glob("*.json")):
-        owner = holder(record)
-        if owner is None:
-            record.unlink(missing_ok=True)
-        elif owner["study"] != grid.request.study.name:
+        owner = read_owner(record)
+        if owner is None or owner["study"] != grid.request.study.name:
             continue
-        elif owner["host"] == this_process()["host"]:
+        if owner["host"] != this_process()["host"]:
+            # Whether it lives cannot be seen from here: nobody renews the record.
+            console.print(f"a sweep on {owner['host']} (process {owner['pid']}) can only be cancelled there")
+        elif holder(record) is None:
+            record.unlink(missing_ok=True)
+        else:
             try:
                 os.kill(owner["pid"], signal.SIGTERM)
             except (ProcessLookupError, PermissionError) as error:
@@ -129,9 +135,7 @@ def cancel(grid: Grid, console: Console) -> None:
             deadline = time.monotonic() + CANCEL_SECONDS
             while holder(record) is not None and time.monotonic() < deadline:
                 time.sleep(0.1)
-            stopped += 1
-        else:
-            console.print(f"a sweep on {owner['host']} (process {owner['pid']}) can only be cancelled there")
+            stopped += holder(record) is None
     left = sum(state.state == State.RUNNING for state in look(grid).values())
     console.print(f"{stopped} sweep(s) stopped, {left} run(s) still running; the same command goes on from here")
 
@@ -155,7 +159,10 @@ def _execute(grid: Grid, plan_: Plan, to_do: list[PlannedRun], display: Display)
     try:
         launcher.start([Work(run.id, run.evaluations, run.evaluation_ids, run.config) for run in to_do])
         while not launcher.finished:
-            display.refresh([planned[work.id] for work in launcher.running])
+            try:
+                display.refresh([planned[work.id] for work in launcher.running])
+            except Exception:  # what watches cannot stop the sweep
+                traceback.print_exc()
             time.sleep(REFRESH_SECONDS)
     except BaseException:
         launcher.stop()
@@ -171,12 +178,21 @@ def _execute_here(grid: Grid, to_do: list[PlannedRun], display: Display) -> None
         display.ended(run.id, execute(directory, run.evaluations, grid.machine()))
 
 
-def _report(grid: Grid, console: Console) -> None:
+def _report(grid: Grid, console: Console) -> bool:
+    """Whether the report could be built; the runs are done in any case."""
     from reports.build import build
 
-    write_json(grid.request.manifest, manifest(grid))  # another sweep of the study may have written its own
-    with console.status("building the report"):
-        build(grid.request.report_dir)
+    try:
+        write_json(grid.request.manifest, manifest(grid))  # another sweep of the study may have written its own
+        with console.status("building the report"):
+            build(grid.request.report_dir)
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        text = " ".join(str(error).split())[:200]
+        console.print(f"the report could not be built: {text}; try again with action=report", markup=False)
+        return False
+    return True
 
 
 def _last_words(grid: Grid, tally: Tally, console: Console) -> None:
@@ -187,7 +203,7 @@ def _last_words(grid: Grid, tally: Tally, console: Console) -> None:
     lines = [f"{tally.done} of {tally.total} runs done", f"report   {report}/report.html"]
     lines.append(f"figure   {report}/figure.png")
     if request.settings.tracking.enabled:
-        uri = request.tracking_uri
+        uri = without_password(request.tracking_uri)
         if not request.settings.tracking.uri:
             uri = f"sqlite:///{os.path.relpath(request.output)}/mlflow.db"
         lines.append(f"mlflow   {uri}" if uri.startswith("http") else f"mlflow   mlflow ui --backend-store-uri {uri}")
@@ -250,7 +266,7 @@ class Mirror:
                 code = 1
         if code:
             self._console.print(
-                f"warning: MLflow at {self._uri} is not up to date; bring it there later with "
+                f"warning: MLflow at {without_password(self._uri)} is not up to date; bring it there later with "
                 f"action=track (details: {os.path.relpath(self._log)})",
                 markup=False,
             )

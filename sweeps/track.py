@@ -25,8 +25,8 @@ from sweeps.store import (
     first_line,
     quiet_mlflow,
     sqlite_file,
-    without_password,
 )
+from sweeps.uri import without_password
 from sweeps.view import experiment_tags
 
 

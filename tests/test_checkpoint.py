@@ -30,6 +30,10 @@ def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, damage: str, capsys):
     path.write_bytes(content)
     assert checkpoint.load(path)["step"] == 1
     assert "damaged checkpoint" in capsys.readouterr().err
+    assert path.with_name("checkpoint.damaged.pt").read_bytes() == content
+    checkpoint.save(path, {"step": 3})
+    path.write_bytes(b"killed before it was whole")
+    assert checkpoint.load(path)["step"] == 1, "the good one was kept"
 
 
 def test_without_any_good_checkpoint_there_is_none(tmp_path: Path):

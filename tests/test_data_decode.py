@@ -1,5 +1,6 @@
 """Decoding: any kind of picture file becomes the same square of RGB, and a damaged one is said to be so."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,17 @@ def test_a_large_jpeg_keeps_its_quality(tmp_path: Path):
     difference = np.abs(decode.decode(tmp_path / "x.jpg", 32).astype(int) - whole)
     assert difference.mean() < 1
     assert difference.max() <= 6
+
+
+def test_a_disk_that_stalls_says_nothing_about_the_picture(tmp_path: Path, monkeypatch):
+    rgb(width=8, height=8).save(tmp_path / "x.png")
+
+    def stall(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Image, "open", stall)
+    with pytest.raises(decode.Unreadable, match=r"x\.png: Input/output error"):
+        decode.decode(tmp_path / "x.png", 8)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "missing", "folder"])

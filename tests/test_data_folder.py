@@ -281,6 +281,15 @@ def test_streamed_pictures_are_the_cached_ones(config, damaged, tmp_path, monkey
     assert all(torch.equal(a, b) for a, b in zip(cached.batches(wanted), got, strict=True))
 
 
+def test_a_streamed_picture_that_went_bad_is_named_in_one_line(config, tree):
+    streamed = data.load(config(cache_gb=0.0, workers=1), "train")
+    (tree / "train" / "cat" / "plain.png").write_bytes(b"no picture")
+    with pytest.raises(RunFailed) as caught:
+        list(streamed.batches([torch.arange(len(streamed))]))
+    assert str(caught.value).endswith("cannot now: 'train/cat/plain.png': not a picture")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_loader_does_not_run_through_all_batches_ahead(config, tmp_path):
     streamed = data.load(config(cache_gb=0.0, workers=1), "train")
     asked = []

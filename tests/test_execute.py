@@ -6,7 +6,7 @@ import pytest
 from core import execute as module
 from core.attempts import last_line
 from core.config import evaluation_config
-from core.errors import UserError
+from core.errors import Cause, RunFailed, UserError
 from core.execute import execute, is_done
 from core.identity import evaluation_id
 from core.lease import Lease
@@ -42,6 +42,22 @@ def test_one_more_evaluation_trains_nothing_again(tmp_path: Path, tiny, monkeypa
     assert directory.encoder_file.stat().st_mtime_ns == weights
     expected = evaluation_id(directory.id, "knn", {"k": 5, "temperature": 0.1})
     assert directory.evaluation(expected)["metrics"]["top1"] >= 0
+
+
+def test_an_evaluation_that_fails_costs_no_other(tmp_path: Path, tiny, monkeypatch):
+    directory = make(tmp_path, tiny())
+    run = module.Evaluator.run
+
+    def knn_diverges(self, kind: str, settings):
+        if kind == "knn":
+            raise RunFailed(Cause.DIVERGED, "invented")
+        return run(self, kind, settings)
+
+    monkeypatch.setattr(module.Evaluator, "run", knn_diverges)
+    outcome = execute(directory, {"knn": {"k": 5}, **LINEAR}, {})
+    assert (outcome.outcome, outcome.cause) == ("failed", "diverged")
+    (record,) = [json.loads(file.read_text()) for file in directory.evaluations.iterdir()]
+    assert record["kind"] == "linear"
 
 
 def test_evaluating_now_or_later_gives_the_same_number(tmp_path: Path, tiny):

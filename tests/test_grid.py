@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from core.errors import UserError
 from core.states import RunState, State
@@ -107,6 +108,9 @@ def test_where_things_are_kept_does_not_change_the_runs(pairs: Grid):
         ),
         (["loss.margin=0.1"], "loss.margin=0.1: has no effect"),
         (["train.batch_size=9000"], "train.batch_size=9000: at most the 8192 training pictures"),
+        (["seeds=0,1"], "seeds=0,1: one value; several seeds are seeds=[0,1]"),
+        (["run=3fa"], "run=3fa: only with action=logs"),
+        (["watch=true"], "watch=True: only with action=status"),
         (["scale=tiny"], "unknown scale 'tiny': did you mean 'mini'?"),
         (["launcher=locl"], "unknown launcher 'locl': did you mean 'local'?"),
         (["launcher.wrkers=2"], "unknown key 'launcher.wrkers'"),
@@ -243,3 +247,20 @@ def test_a_diverged_run_is_not_tried_again_and_a_killed_one_is(pairs: Grid):
     planned = plan(pairs.runs().values(), states)
     assert planned.hopeless == (first,)
     assert planned.to_do == (second,)
+
+
+def test_a_trained_run_whose_evaluation_diverged_can_still_be_evaluated(pairs: Grid):
+    first, *others = pairs.runs().values()
+    states = {run.id: RunState(State.DONE) for run in others}
+    planned = plan(pairs.runs().values(), {**states, first.id: RunState(State.FAILED, "diverged", trained=True)})
+    assert planned.evaluate == (first,)
+
+
+def test_a_job_finds_pictures_wherever_it_runs(tmp_path: Path, monkeypatch):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / split / name / "1.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["data=image_folder", "data.root=pictures", "train.batch_size=2", f"output_dir={tmp_path}"]
+    assert grid_of(*words).machine()["data.root"] == str(tmp_path / "pictures")

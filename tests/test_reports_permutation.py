@@ -34,7 +34,7 @@ def test_mean_per_class_is_the_share_of_all_exchanges():
     first, second = top1("1111101111", "mean_per_class", labels), top1("0001111001", "mean_per_class", labels)
     counts = np.array([4, 4, 4, 4, 2, 2, 4, 4, 4, 4])
     difference_N = np.array([1, 1, 1, 0, 0, -1, 0, 1, 1, 0]) / counts
-    assert p_value(first, second) == pytest.approx(brute_force(difference_N), abs=0.02)
+    assert p_value([(first, second)]) == pytest.approx(brute_force(difference_N), abs=0.02)
 
 
 def test_ranking_finds_a_difference_and_no_difference():
@@ -47,9 +47,17 @@ def test_ranking_finds_a_difference_and_no_difference():
         return {"measure": "map", "present": present, "scores": (100 * scores_NC).tolist()}
 
     good, bad = scored(0.3), scored(5.0)
-    assert p_value(good, bad) < 0.01
-    assert p_value(good, good) == 1
-    assert p_value(good, bad) == p_value(good, bad)
+    assert p_value([(good, bad)]) < 0.01
+    assert p_value([(good, good)]) == 1
+    assert p_value([(good, bad)]) == p_value([(good, bad)])
+
+
+def test_more_seeds_are_no_more_pictures():
+    """Twenty pictures that only one model tells right and ten that only the other does, again and again."""
+    first, second = top1("1" * 20 + "0" * 10), top1("0" * 20 + "1" * 10)
+    once = p_value([(first, second)])
+    assert once == pytest.approx(0.0987, abs=1e-3)
+    assert p_value([(first, second)] * 5) == pytest.approx(once, abs=0.02)
 
 
 def test_equal_models_differ_as_often_as_the_level_allows():
@@ -59,12 +67,12 @@ def test_equal_models_differ_as_often_as_the_level_allows():
 
 
 def test_a_model_is_as_good_as_itself():
-    assert p_value(top1("0101"), top1("0101")) == 1
+    assert p_value([(top1("0101"), top1("0101"))]) == 1
 
 
 def test_other_pictures_are_refused():
     with pytest.raises(ValueError, match="same pictures"):
-        p_value(top1("01", labels=[0, 1]), top1("01", labels=[1, 0]))
+        p_value([(top1("01", labels=[0, 1]), top1("01", labels=[1, 0]))])
 
 
 STUDY = {

@@ -236,6 +236,7 @@ OBJECTIVE, STRENGTHS = STUDY["paper"]["numbers"][0]["path"]
         (paper(source="table5", numbers=[{"path": [{"row": {"tau": 0.2}, "column": "top1"}]}]), "unknown paper.numbers.0.path.0.row.tau '0.2'"),
         (paper(source="table5", numbers=[{"path": [{"row": {"l2_norm": True}, "column": "top1"}]}]), "columns that tell 4 rows apart"),
         (paper(source="table5", numbers=[{"path": [{"row": {"tau": 10}, "column": "top"}]}]), "unknown column in paper.numbers.0.path.0.column 'top': did you mean 'top1'?"),
+        ({"axes": {"kind": {"a": {"train.epochs": 1}}}}, "axes=kind: an axis called otherwise than action, cause"),
         (paper(others=[{"metrics": {"linear.top1": "top1"}}]), "unknown paper.others.0 'rows'"),
         (paper(others=[{"block": "table6", "metrics": {"linear.top1": "top_1"}}]), "unknown column in paper.others.0 'top_1': did you mean 'top1'?"),
         (paper(others=[{"block": "table6", "metrics": {"linear.top1": "top1"}, "label": "{who}"}]), "paper.others.0.label={who}: allowed in braces: method"),

@@ -157,6 +157,16 @@ def test_cancel_stops_a_sweep_and_status_says_so(folder: Path):
     assert "0 running" in call(folder, *LONG, "action=status").stdout
 
 
+def test_a_sweep_on_another_host_is_left_alone(folder: Path):
+    record = folder / "outputs" / "sweeps" / "augment_pairs-1.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"host": "elsewhere", "pid": 1, "study": "augment_pairs", "job": "", "restart": 0}')
+    os.utime(record, (0, 0))
+    cancelled = call(folder, *TWO_CELLS, "action=cancel")
+    assert "a sweep on elsewhere (process 1) can only be cancelled there" in cancelled.stdout
+    assert record.exists()
+
+
 def test_a_diverged_run_fails_the_others_go_on(folder: Path):
     settings = [
         *QUICK,
@@ -226,6 +236,7 @@ def test_looking_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[
         (["--studdy"], ["--studdy", "--help"]),
         (["sudy=augment_pairs"], ["sudy", "study"]),
         (["action=plan"], ["study is missing"]),
+        (["study=losses,head"], ["study=losses,head", "study=all"]),
         (["study=augment_pairs", "loss.temperature=inf"], ["loss.temperature=inf"]),
         (["study=augment_pairs", "augment.transforms.0=[]"], ["augment.transforms.0=[]"]),
         (["study=augment_pairs", "data.root=/pictures"], ["data.root=/pictures", "no effect"]),

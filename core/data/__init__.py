@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from core.config import DataConfig
 from core.data.cache import CachedSplit
+from core.data.decode import Unreadable
 from core.data.folder import ImageFolder
 from core.data.named import NamedSet
 from core.data.source import SPLITS, Source, SplitName, shown
 from core.data.subset import subset
 from core.data.synthetic import Synthetic
-from core.errors import Cause, InvalidValue, RunFailed
+from core.errors import Cause, InvalidValue, RunFailed, UserError
 
 if TYPE_CHECKING:
     from core.data.pictures import Pictures
@@ -128,6 +129,8 @@ def _prepare(
 
     try:
         ready = {split: manifests[split] or cached.build(source, advance) for split, cached in splits.items()}
+    except Unreadable as error:
+        raise UserError(f"a picture cannot be read just now, try again: {shown(str(error))}") from None
     except OSError as error:
         raise _unwritable(config, error) from None
     _report_bad(config, {name: reason for manifest in ready.values() for name, reason in manifest["bad"].items()})

@@ -6,6 +6,7 @@ image folder, the EXIF orientation is ignored and transparency is dropped. Raise
 any change of a pixel: it is part of every fingerprint.
 """
 
+import errno
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,8 +28,15 @@ class BadPicture(Exception):
     """A file that cannot be decoded; the text says why."""
 
 
+class Unreadable(Exception):
+    """A file that cannot be read just now, as when a network disk stalls: that says nothing about the picture."""
+
+
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
 def decode(path: str | Path, size: int) -> np.ndarray:
-    """The picture in `path` as uint8 (size, size, 3). Raises: BadPicture."""
+    """The picture in `path` as uint8 (size, size, 3). Raises: BadPicture; Unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is not used here
@@ -37,6 +45,8 @@ def decode(path: str | Path, size: int) -> np.ndarray:
                 image.draft(None, (2 * size, 2 * size))
                 return square(_rgb(image), size)
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged files
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
+            raise Unreadable(f"{path}: {_reason(error)}") from None
         raise BadPicture(_reason(error)) from None
 
 

@@ -133,4 +133,6 @@ def _as_it_is(pixels_NHWC: Any) -> Any:
 
 
 def _bad_data(error: BadPicture) -> RunFailed:
-    return RunFailed(Cause.BAD_DATA, f"a picture that could be decoded when the run was planned cannot now: {error}")
+    """From a worker process the error comes with a traceback before its own text."""
+    text = str(error).strip().splitlines()[-1].rpartition("BadPicture: ")[2]
+    return RunFailed(Cause.BAD_DATA, f"a picture that could be decoded when the run was planned cannot now: {text}")

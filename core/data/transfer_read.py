@@ -6,10 +6,13 @@ pictures of each class to training and the others to testing, by a fixed choice.
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 from torchvision import datasets
 
@@ -36,12 +39,19 @@ def read(config: TransferConfig, data: DataConfig, root: str, size: int) -> Tran
     try:
         if config.source == "folder" or name == "birdsnap":
             return _of_files(*_folders(os.path.join(root, name)), data, root, size)
-        if name in ("cifar10", "cifar100"):
-            return _cifar(name, root, data.download, size)
-        return _of_files(*READERS[name](root, data.download), data, root, size)
+        with _only_downloader(root, name) if data.download else nullcontext():
+            if name in ("cifar10", "cifar100"):
+                return _cifar(name, root, data.download, size)
+            return _of_files(*READERS[name](root, data.download), data, root, size)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         text = f"cannot be read in {shown(root)}: {' '.join(str(error).split())}"
         raise UserError(f"{FACTS[name].title} {text}") from None
+
+
+def _only_downloader(root: str, name: str) -> FileLock:
+    """torchvision writes to a file's final name, where another worker would read it half done."""
+    os.makedirs(root, exist_ok=True)
+    return FileLock(os.path.join(root, f".{name}.lock"))
 
 
 def _of_files(splits: Splits, classes: list[str], data: DataConfig, root: str, size: int) -> TransferSet:
@@ -68,7 +78,9 @@ def _targets(labels: list[Any], classes: int) -> np.ndarray:
 def _cifar(name: str, root: str, download: bool, size: int) -> TransferSet:
     kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
     train, test = (kind(root, train=is_train, download=download) for is_train in (True, False))
-    pixels_NHWC = np.stack([square(Image.fromarray(picture), size) for part in (train, test) for picture in part.data])
+    pixels_NHWC = np.empty((len(train) + len(test), size, size, 3), np.uint8)  # 9 GB at 224 pixels, so only once
+    for row, picture in enumerate(chain(train.data, test.data)):
+        pixels_NHWC[row] = square(Image.fromarray(picture), size)
     labels_N = np.array([*train.targets, *test.targets], np.int64)
     rows = np.arange(len(labels_N))
     first = len(train.targets)
