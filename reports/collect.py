@@ -58,9 +58,11 @@ def read_runs(manifest: Manifest) -> pd.DataFrame:
 
 def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRecord:
     """State, metric and circumstances of one run. Percentages in percent, `seconds` of training."""
-    result = _read(directory.result_file)
+    result = read_record(directory.result_file)
     evaluations = {
-        name: _read(directory.evaluation_file(evaluation)) for name, evaluation in planned.evaluations.items() if result
+        name: read_record(directory.evaluation_file(evaluation))
+        for name, evaluation in planned.evaluations.items()
+        if result
     }
     found_by_name = {"train": result, **evaluations}
     finished = {name: record for name, record in found_by_name.items() if record}
@@ -92,7 +94,7 @@ def _metrics(record: dict[str, Any] | None) -> dict[str, float]:
     return (record or {}).get("metrics") or {}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """A record, or None where it is absent or damaged."""
     try:
         record = read_json(path)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from core.rundir import RunDirectory
 from reports.canvas import COLOURS, GREY, INK, Canvas
 from reports.captions import caption_lines
+from reports.collect import read_record
 from reports.shown import Shown
 from reports.statistics import Agreement
 
@@ -40,7 +41,9 @@ def data_of(shown: Shown) -> Any:
     for cell in shown.manifest.cells:
         for run in cell.runs:
             identity = run.evaluations.get(shown.spec.evaluation)
-            record = identity and RunDirectory(shown.manifest.runs_folder, run.run).evaluation(identity)
+            record = identity and read_record(
+                RunDirectory(shown.manifest.runs_folder, run.run).evaluation_file(identity)
+            )
             if record and record.get("data") is not None:
                 return record["data"]
     return None

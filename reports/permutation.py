@@ -15,6 +15,7 @@ from scipy import special
 
 from core.measures import mean_average_precision
 from core.rundir import RunDirectory
+from reports.collect import read_record
 from reports.manifest import plain
 from reports.shown import Point, Shown
 from reports.spec import keys
@@ -132,6 +133,6 @@ def _predictions(shown: Shown, point: Point) -> list[Data | None]:
     found = []
     for run in shown.manifest.cells[row].runs:
         identity = run.evaluations.get(name)
-        record = identity and RunDirectory(shown.manifest.runs_folder, run.run).evaluation(identity)
+        record = identity and read_record(RunDirectory(shown.manifest.runs_folder, run.run).evaluation_file(identity))
         found.append(record.get("data") if record else None)
     return found

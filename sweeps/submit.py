@@ -46,7 +46,7 @@ LOCK_SECONDS = 120.0
 def submit(grid: Grid, console: Console) -> int:
     """Submit what is missing of the study; the exit code.
 
-    Raises: UserError, with nothing submitted.
+    Raises: UserError, with nothing submitted but what its text names.
     """
     request = grid.request
     slurm.require()
@@ -130,10 +130,12 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
         executor = _executor(submission, array, settings, after)
         try:
             job = _call_sbatch(executor)
-        except UserError:
+        except UserError as error:
             if not submission.array_jobs:
                 shutil.rmtree(submission.folder)
-            raise
+                raise
+            jobs = " ".join(submission.array_jobs)
+            raise UserError(f"{error}; handed over before: jobs {jobs}; submit again for the rest") from None
         submission = submission.with_array_job(job)
     return submission
 
