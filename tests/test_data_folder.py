@@ -365,7 +365,9 @@ def test_real_pictures(config, tmp_path):
     with tarfile.open(CIFAR) as archive:
         for number, member in enumerate(archive):
             if number % 200 == 0 and member.isfile():
-                archive.extract(member, tmp_path / "cifar", filter="data")
+                picture = tmp_path / "cifar" / member.name  # `extract` wants its filter from Python 3.11.4 on only
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                picture.write_bytes(archive.extractfile(member).read())
     info = data.inspect(config(root=str(tmp_path / "cifar"), stored_size=32))
     assert len(info.classes) == 10
     assert 250 <= info.train_count + info.test_count <= 301
