@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.slurm.cluster import Cluster, missing
 from tests.slurm.lab import Lab
 
 JOBS = 3
+ACCOUNTING_SECONDS = 60.0
+"""How long a job's end may take to get there, once its last run is done."""
 WORDS = [
     "study=augment_pairs",
     "scale=smoke",
@@ -42,8 +45,16 @@ def own_seconds(run: RunDirectory) -> float:
 
 
 def job_seconds(cluster: Cluster) -> float:
-    """From the start of the first job to the end of the last, by SLURM's accounting (whole seconds)."""
-    lines = cluster.call("sacct", "-n", "-P", "-X", "-o", "Start,End").splitlines()
+    """From the start of the first job to the end of the last, by SLURM's accounting (whole seconds).
+
+    Raises: TimeoutError if the accounting does not know of an end.
+    """
+    deadline = time.monotonic() + ACCOUNTING_SECONDS
+    while "Unknown" in (told := cluster.call("sacct", "-n", "-P", "-X", "-o", "Start,End")):
+        if time.monotonic() > deadline:
+            raise TimeoutError(told)
+        time.sleep(0.5)
+    lines = told.splitlines()
     moments = [[datetime.fromisoformat(moment) for moment in line.split("|")] for line in lines]
     return (max(end for _, end in moments) - min(start for start, _ in moments)).total_seconds()
 
