@@ -88,18 +88,19 @@ class Job:
         threads = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or cores()
         self.machine = {**submission.machine, "machine.threads": submission.machine["machine.threads"] or threads}
         self.failed = 0
-        self._saved_before = self._saved()
+        self._saved_before: dict[str, dict[Path, int]] = {}
+        """What each run had when this job came to it; the runs of a job may be thousands, which it never looks at."""
 
     def code(self, stop: Stop) -> int:
         """The exit code of the job."""
         if stop.event.is_set():
-            return stop.code(has_advanced=self._saved() != self._saved_before)
+            return stop.code(any(self._saved(run) != before for run, before in self._saved_before.items()))
         return 1 if self.failed else 0
 
-    def _saved(self) -> dict[Path, int]:
-        """When what the runs have was written."""
-        directories = [RunDirectory(self.runs, work.id) for work in self.work]
-        files = [file for one in directories for file in (one.checkpoint_file, *one.evaluations.glob("*.json"))]
+    def _saved(self, run: str) -> dict[Path, int]:
+        """When what the run has was written."""
+        directory = RunDirectory(self.runs, run)
+        files = [directory.checkpoint_file, *directory.evaluations.glob("*.json")]
         return {file: file.stat().st_mtime_ns for file in files if file.exists()}
 
     def execute(self, stop: Stop) -> int:
@@ -123,7 +124,13 @@ class Job:
         return self.code(stop)
 
     def pass_over(self, work: Work) -> Outcome | None:
-        """What is done, or another job's, or would only fail again, is left alone."""
+        """What is done, or another job's, or would only fail again, is left alone; to the rest this job comes."""
+        outcome = self._left_alone(work)
+        if outcome is None and work.id not in self._saved_before:
+            self._saved_before[work.id] = self._saved(work.id)
+        return outcome
+
+    def _left_alone(self, work: Work) -> Outcome | None:
         state = observe(self.runs, work.id, work.evaluation_ids)
         if state.state == State.DONE:
             return Outcome("done")

@@ -5,6 +5,7 @@ reads run directories: it can be late or silent, and never in the way.
 """
 
 import time
+import traceback
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,10 @@ class Display:
 
     def refresh(self, running: Iterable[PlannedRun]) -> None:
         if self._live:
-            self._live.update(self._render(list(running)), refresh=True)
+            try:
+                self._live.update(self._render(list(running)), refresh=True)
+            except Exception:  # what watches cannot stop the sweep
+                traceback.print_exc()
 
     def _render(self, running: list[PlannedRun]) -> Table:
         tally = self._tally

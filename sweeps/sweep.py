@@ -159,10 +159,7 @@ def _execute(grid: Grid, plan_: Plan, to_do: list[PlannedRun], display: Display)
     try:
         launcher.start([Work(run.id, run.evaluations, run.evaluation_ids, run.config) for run in to_do])
         while not launcher.finished:
-            try:
-                display.refresh([planned[work.id] for work in launcher.running])
-            except Exception:  # what watches cannot stop the sweep
-                traceback.print_exc()
+            display.refresh([planned[work.id] for work in launcher.running])
             time.sleep(REFRESH_SECONDS)
     except BaseException:
         launcher.stop()
