@@ -25,7 +25,7 @@ from core.head import Head, build_head
 from core.identity import SCHEMA_VERSION, evaluation_id
 from core.lease import Lease
 from core.rundir import RunDirectory, write_json
-from core.train import Stopped, pick_device, train
+from core.train import Stopped, fix_arithmetic, pick_device, train
 
 
 def execute(
@@ -128,10 +128,7 @@ def _evaluate(
 ) -> None:
     """Make the evaluations that are missing. Raises: the first error, once those that can be made are there."""
     device = pick_device(config.machine.device)
-    # As in a training, which may have happened in this process, or in another one long ago.
-    torch.backends.cudnn.deterministic = True
-    if config.machine.threads:
-        torch.set_num_threads(config.machine.threads)
+    fix_arithmetic(config.machine.threads)  # whatever this process trained before
     evaluator: Evaluator | None = None
     failure: Exception | None = None
     for name, tree in evaluations.items():

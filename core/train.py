@@ -103,9 +103,7 @@ class Training:
         state = checkpoint.load(directory.checkpoint_file)
         # Sums over threads depend on their number, so a run keeps the number that it began with.
         threads = state["threads"] if state else config.machine.threads
-        if threads:
-            torch.set_num_threads(threads)
-        torch.backends.cudnn.deterministic = True
+        fix_arithmetic(threads)
         self.pictures = data.load(config.data, "train")
         torch.manual_seed(config.seed)
         model = Model(config, len(self.pictures.classes))
@@ -286,6 +284,13 @@ class Training:
 
     def _epoch_order(self, epoch: int) -> torch.Tensor:
         return torch.randperm(len(self.pictures), generator=generator(self.config.seed, "shuffle", epoch))
+
+
+def fix_arithmetic(threads: int) -> None:
+    """Settle in which order sums are made in this process; 0 threads: as many as it has."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
 
 
 def pick_device(name: str) -> str:
