@@ -22,7 +22,7 @@ def extract_features(
     pictures: Pictures,
     image_size: int,
     device: torch.device | str,
-    batch_size: int = 512,
+    batch_size: int = 256,
     change: Change | None = None,
     rows_N: torch.Tensor | None = None,
 ) -> torch.Tensor:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from core import logistic
 from core.logistic import fit_logistic
 
 _PENALTIES = [1.0, 1e-2, 1e-4]
@@ -38,3 +39,47 @@ def test_several_classes_at_once_is_a_regression_per_class_as_in_scikit_learn(l2
         theirs = LogisticRegression(C=1 / (len(x_ND) * l2), tol=1e-9, max_iter=5000).fit(x_ND, present_NC[:, number])
         np.testing.assert_allclose(ours.weight_DC[:, number], theirs.coef_[0], atol=2e-3)
         np.testing.assert_allclose(ours.bias_C[number], theirs.intercept_[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_gradient_and_curvature_are_the_derivatives_of_the_objective(several):
+    features_ND, labels_N = _data()
+    x_EN = torch.cat([features_ND.double().T, torch.ones(1, len(features_ND))])
+    targets = torch.nn.functional.one_hot(labels_N, 4).float() if several else labels_N
+    objective = logistic._Objective(x_EN, targets, 0.1)
+    weight_EC = torch.randn(len(x_EN), 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight_EC.requires_grad_()
+    value, gradient_EC = objective(weight_EC)
+    (expected_EC,) = torch.autograd.grad(_plainly(x_EN, targets, 0.1, weight_EC), weight_EC)
+    torch.testing.assert_close(value, _plainly(x_EN, targets, 0.1, weight_EC))
+    torch.testing.assert_close(gradient_EC, expected_EC)
+    slopes = torch.autograd.functional.hessian(lambda w_EC: _plainly(x_EN, targets, 0.1, w_EC), weight_EC)
+    size = weight_EC.numel()
+    torch.testing.assert_close(objective.curvature(weight_EC.detach()), slopes.reshape(size, size))
+    at_zero = torch.autograd.functional.hessian(
+        lambda w_EC: _plainly(x_EN, targets, 0.1, w_EC), torch.zeros_like(weight_EC)
+    )
+    if several:
+        torch.testing.assert_close(objective.curvature_if_equal(4), at_zero[:, 0, :, 0])
+    else:  # without the part that couples the classes
+        torch.testing.assert_close(objective.curvature_if_equal(4), at_zero[:, 0, :, 0] - at_zero[:, 0, :, 1])
+
+
+def _plainly(x_EN: torch.Tensor, targets: torch.Tensor, l2: float, weight_EC: torch.Tensor) -> torch.Tensor:
+    logits_NC = x_EN.T @ weight_EC
+    if targets.ndim == 1:
+        loss = torch.nn.functional.cross_entropy(logits_NC, targets)
+    else:
+        p_NC = logits_NC.sigmoid()
+        loss = -(targets * p_NC.log() + (1 - targets) * (1 - p_NC).log()).sum(1).mean()
+    return loss + l2 / 2 * weight_EC[:-1].square().sum()
+
+
+@pytest.mark.parametrize("l2", [1e-1, 1e-4])
+def test_more_weights_than_the_whole_curvature_is_affordable_for_end_at_the_same_classifier(l2, monkeypatch):
+    features_ND, labels_N = _data()
+    (with_it,) = fit_logistic(features_ND, labels_N, 4, [l2])
+    monkeypatch.setattr(logistic, "_MOST_NEWTON_PARAMETERS", 0)
+    (without,) = fit_logistic(features_ND, labels_N, 4, [l2])
+    assert not torch.equal(with_it.weight_DC, without.weight_DC)
+    torch.testing.assert_close(with_it.logits(features_ND), without.logits(features_ND), atol=5e-3, rtol=0)
