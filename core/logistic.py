@@ -78,8 +78,8 @@ class _Objective:
 
     def __init__(self, x_EN: torch.Tensor, targets: torch.Tensor, l2: float):
         self.x_EN = x_EN
-        self.targets_CN = targets.T.to(x_EN) if targets.ndim > 1 else None
-        self.labels_1N = targets[None] if targets.ndim == 1 else None
+        self.several = targets.ndim > 1
+        self.targets = targets.T.to(x_EN) if self.several else targets[None]  # (C, N), or labels (1, N)
         self.l2_E1 = x_EN.new_full((len(x_EN), 1), l2)
         self.l2_E1[-1] = 0  # the bias
 
@@ -87,20 +87,20 @@ class _Objective:
         """Value and gradient_EC. Classes come first: over rows of N numbers a softmax takes an eighth of the time."""
         pictures = self.x_EN.shape[1]
         logits_CN = weight_EC.T @ self.x_EN
-        if self.labels_1N is not None:
+        if not self.several:
             log_p_CN = F.log_softmax(logits_CN, 0)
-            loss = -log_p_CN.gather(0, self.labels_1N).sum()
+            loss = -log_p_CN.gather(0, self.targets).sum()
             slope_CN = log_p_CN.exp_()
-            slope_CN.scatter_add_(0, self.labels_1N, slope_CN.new_full((1, pictures), -1.0))
+            slope_CN.scatter_add_(0, self.targets, slope_CN.new_full((1, pictures), -1.0))
         else:
-            loss = F.binary_cross_entropy_with_logits(logits_CN, self.targets_CN, reduction="sum")
-            slope_CN = logits_CN.sigmoid_().sub_(self.targets_CN)
+            loss = F.binary_cross_entropy_with_logits(logits_CN, self.targets, reduction="sum")
+            slope_CN = logits_CN.sigmoid_().sub_(self.targets)
         gradient_EC = (slope_CN @ self.x_EN.T).T / pictures + self.l2_E1 * weight_EC
         return loss / pictures + (self.l2_E1 * weight_EC.square()).sum() / 2, gradient_EC
 
     def curvature_if_equal(self, classes: int) -> torch.Tensor:
         """Second derivatives (E, E) by the weights of one class, where all classes are equally likely."""
-        share = 1 / classes if self.labels_1N is not None else 1 / 4
+        share = 1 / 4 if self.several else 1 / classes
         curvature_EE = self.x_EN @ self.x_EN.T * (share / self.x_EN.shape[1])
         return curvature_EE + torch.diag(self.l2_E1[:, 0])
 
@@ -109,7 +109,7 @@ class _Objective:
         size, classes = weight_EC.shape
         logits_CN = weight_EC.T @ self.x_EN
         curvature_ECEC = self.x_EN.new_zeros(size, classes, size, classes, dtype=torch.float64)
-        if self.labels_1N is None:
+        if self.several:
             p_CN = logits_CN.sigmoid()
             for c in range(classes):
                 curvature_ECEC[:, c, :, c] = self._weighted(p_CN[c] * (1 - p_CN[c]))
