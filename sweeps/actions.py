@@ -57,9 +57,13 @@ def perform(requests: list[Request]) -> int:
     for grid in grids:
         if grid.request.settings.action == "run":
             check_data_of_evaluations(grid)
-    if len(grids) > 1 and requests[0].settings.action == "plan":
-        _plan_all(grids, console)
-        return 0
+    match requests[0].settings.action:
+        case "plan" if len(grids) > 1:
+            _plan_all(grids, console)
+            return 0
+        case "logs":
+            _logs(grids, console)
+            return 0
     codes = [0]
     for grid in grids:
         codes.append(_perform(grid, console))
@@ -102,8 +106,6 @@ def _perform(grid: Grid, console: Console) -> int:
         case "cancel":
             sweep.cancel(grid, console)
             cluster.cancel(grid, console)
-        case "logs":
-            _logs(grid, console)
         case "report":
             return _report(grid, console)
         case "track":
@@ -142,14 +144,15 @@ def _show_all(grids: list[Grid], console: Console) -> None:
     console.print(f"all studies {os.path.relpath(file)}", highlight=False)
 
 
-def _logs(grid: Grid, console: Console) -> None:
-    """Raises: UserError unless the beginning of an id names exactly one run of the study."""
-    prefix = grid.request.settings.run
-    found = [run for run in grid.runs() if prefix and run.startswith(prefix)]
+def _logs(grids: list[Grid], console: Console) -> None:
+    """Raises: UserError unless the beginning of an id names exactly one run of the studies."""
+    prefix = grids[0].request.settings.run
+    found = {run for grid in grids for run in grid.runs() if prefix and run.startswith(prefix)}
     if len(found) != 1:
-        allowed = f"the beginning of one run's id; {len(found)} runs of {grid.request.study.name} begin so"
+        studies = grids[0].request.study.name if len(grids) == 1 else "the studies"
+        allowed = f"the beginning of one run's id; {len(found)} runs of {studies} begin so"
         raise InvalidValue("run", prefix, allowed)
-    directory = RunDirectory(grid.request.runs, found[0])
+    directory = RunDirectory(grids[0].request.runs, found.pop())
     if not directory.log_file.exists():
         raise InvalidValue("run", prefix, "this run has not begun")
     console.file.write(directory.log_file.read_text(errors="replace"))

@@ -31,6 +31,8 @@ class View:
     """The task in the queue that executes or will execute a run; where many share it, one of them."""
     notes: Sequence[str] = ()
     """Where run directories and SLURM disagree, a line each."""
+    queue_known: bool = True
+    """False where SLURM did not say what waits and runs."""
 
 
 def look(grid: Grid) -> View:
@@ -56,7 +58,7 @@ def look_anyway(grid: Grid) -> View:
     try:
         return look(grid)
     except SlurmUnavailable as error:
-        return View(_observe(grid), {}, (str(error),))
+        return View(_observe(grid), {}, (str(error),), queue_known=False)
 
 
 def look_closely(grid: Grid) -> View:
@@ -84,7 +86,7 @@ def _with_accounting(grid: Grid, view: View) -> View:
                 states[run], note = _join(states[run], submission, task, run)
                 if note:
                     notes[note] = None
-    return View(states, view.tasks, tuple(notes))
+    return replace(view, states=states, notes=tuple(notes))
 
 
 def close_ended(output: Path) -> None:

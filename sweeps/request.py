@@ -243,6 +243,9 @@ def _parse(argument: str) -> Override:
     """One override in Hydra's own grammar."""
     if "=" not in argument:
         raise UserError(f"{argument}: write key=value, such as study={argument}")
+    key, _, value = argument.partition("=")
+    if key in ("run", "output_dir") and value.isalnum():
+        argument = f"{key}='{value}'"  # it may look like a number: 12, 1e5, 20201231
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException as error:

@@ -21,6 +21,8 @@ LOG_LINES = 5
 LISTED = 20
 """Runs of a kind that are named; of more, the number is given."""
 WATCH_SECONDS = 5.0
+WATCH_CLUSTER_SECONDS = 30.0
+"""Each look asks the scheduler, which serves others too."""
 
 
 def show(grid: Grid, view: View, console: Console) -> None:
@@ -29,15 +31,15 @@ def show(grid: Grid, view: View, console: Console) -> None:
 
 
 def watch(grid: Grid, look: Callable[[], View], console: Console) -> None:
-    """Show the status again and again until no run is running or queued, or until Ctrl-C."""
+    """Show the status again and again until no run is known to be running or queued, or until Ctrl-C."""
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             view = look()
             live.update(_page(grid, view), refresh=True)
             states = {state.state for state in view.states.values()}
-            if states.isdisjoint({State.RUNNING, State.QUEUED}):
+            if view.queue_known and states.isdisjoint({State.RUNNING, State.QUEUED}):
                 return
-            time.sleep(WATCH_SECONDS)
+            time.sleep(WATCH_CLUSTER_SECONDS if view.tasks or not view.queue_known else WATCH_SECONDS)
 
 
 def _page(grid: Grid, view: View) -> RenderableType:

@@ -92,6 +92,7 @@ def test_seeds_multiply_the_runs_not_the_cells():
 def test_where_things_are_kept_does_not_change_the_runs(pairs: Grid):
     moved = grid_of("output_dir=/elsewhere", "machine.device=cpu", "data.cache_gb=1")
     assert list(moved.runs()) == list(pairs.runs())
+    assert grid_of("output_dir=1e5").request.output.name == "1e5"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,7 @@ def test_where_things_are_kept_does_not_change_the_runs(pairs: Grid):
         (["train.batch_size=9000"], "train.batch_size=9000: at most the 8192 training pictures"),
         (["seeds=0,1"], "seeds=0,1: one value; several seeds are seeds=[0,1]"),
         (["run=3fa"], "run=3fa: only with action=logs"),
+        (["run=1e5"], "run=1e5: only with action=logs"),
         (["watch=true"], "watch=True: only with action=status"),
         (["scale=tiny"], "unknown scale 'tiny': did you mean 'mini'?"),
         (["launcher=locl"], "unknown launcher 'locl': did you mean 'local'?"),

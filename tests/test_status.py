@@ -1,0 +1,61 @@
+"""Looking at studies: watching one, and the log of one run among several studies."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core import data
+from core.errors import UserError
+from core.rundir import RunDirectory
+from core.states import RunState, State
+from sweeps import status
+from sweeps.actions import perform
+from sweeps.cluster import View
+from sweeps.grid import Grid, data_config, expand
+from sweeps.request import Request, read
+from sweeps.slurm import Task
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    two = ["augment.transforms.0=crop", "augment.transforms.1=crop,color"]
+    (request,) = read(["study=augment_pairs", "scale=smoke", f"output_dir={tmp_path}", *two])
+    return expand(request, data.inspect(data_config(request)))
+
+
+def test_watching_ends_when_nothing_runs_or_waits_any_more_but_not_because_slurm_is_silent(grid, monkeypatch):
+    run = next(iter(grid.runs()))
+    task = Task("one", "7_0", 0, "PENDING", "", "")
+    pending, done = {run: RunState(State.PENDING)}, {run: RunState(State.DONE)}
+    views = [
+        View({run: RunState(State.RUNNING)}, {}),
+        View({run: RunState(State.QUEUED)}, {run: task}),
+        View(pending, {}, ("squeue: no answer",), queue_known=False),
+        View(done, {}),
+        View(done, {}),
+    ]
+    waited: list[float] = []
+    monkeypatch.setattr(status.time, "sleep", waited.append)
+    output = io.StringIO()
+    status.watch(grid, lambda: views.pop(0), Console(file=output, width=200))
+    assert len(views) == 1
+    here, cluster = status.WATCH_SECONDS, status.WATCH_CLUSTER_SECONDS
+    assert waited == [here, cluster, cluster]
+    assert "1 done" in output.getvalue()
+
+
+def test_the_log_of_a_run_is_found_whichever_study_it_belongs_to(tmp_path, capsys):
+    def asked(*run: str) -> list[Request]:
+        return read(["study=all", "scale=smoke", f"output_dir={tmp_path}", "action=logs", *run])
+
+    requests = {request.study.name: request for request in asked("run=0")}
+    temperature = expand(requests["temperature"], data.inspect(data_config(requests["temperature"])))
+    run = list(temperature.runs().values())[-1]
+    directory = RunDirectory.create(temperature.request.runs, run.config)
+    directory.log_file.write_text("what it said\n")
+    assert perform(asked(f"run={run.id}")) == 0
+    assert capsys.readouterr().out == "what it said\n"
+    with pytest.raises(UserError, match="0 runs of the studies begin so"):
+        perform(asked("run=nothing"))
