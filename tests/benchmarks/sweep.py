@@ -3,7 +3,8 @@
 All train and evaluate the same runs with the same core. The shell loop starts one process per run, with all cores, as
 a script does; joblib keeps one process per core. Ours is the command that users type, MLflow and report included.
 Bare compute is forward, loss, backward and optimizer step on ready views, for the steps that the runs take,
-shared by all cores. `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY` says it of a sweep that is finished.
+shared by all cores. `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY` says it of a sweep that is finished, and
+also with the forward pass of each run's training and test pictures, without which it has no features to evaluate.
 """
 
 import argparse
@@ -12,15 +13,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from core import data
+from core.augment import plain_view
 from core.environment import cores
+from core.features import frozen
 from core.journal import read_lines
 from core.rundir import RunDirectory, write_json
 from core.train import Training
@@ -71,7 +74,7 @@ def _one_by_one(runs: Sequence[PlannedRun], folder: Path, calls: Sequence[Sequen
 
 def _bare(report_dir: Path, runs: int) -> Turn:
     directories = run_directories(report_dir)
-    seconds = bare_step_seconds(directories, cores()) * sum(steps(directories))
+    seconds = Bare.measure(directories, cores()).step * sum(steps(directories))
     return Turn(runs, seconds / cores(), seconds)
 
 
@@ -90,30 +93,50 @@ def steps(directories: Sequence[RunDirectory]) -> list[int]:
     return [result["steps"] for result in results if result]
 
 
-def bare_step_seconds(directories: Sequence[RunDirectory], workers: int) -> float:
-    """Seconds of one bare step of the first run that was trained, with as many processes at once as workers.
+@dataclass(frozen=True)
+class Bare:
+    """Seconds of compute alone, of one run and as many processes at once as a sweep has workers."""
 
-    It stands for all: for sweeps whose runs have one encoder, batch and picture size, as Figure 5's have.
-    """
-    trained = next(run for run, count in zip(directories, steps(directories), strict=True) if count)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return statistics.mean(pool.map(_time_bare_step, [trained.path] * workers))
+    step: float
+    """Forward, loss, backward and optimizer step."""
+    features: float
+    """The forward pass of all training and test pictures, without augmentation."""
+
+    @classmethod
+    def measure(cls, directories: Sequence[RunDirectory], workers: int) -> "Bare":
+        """Of the first run that was trained.
+
+        It stands for all: for sweeps whose runs have one encoder, batch and picture size, as Figure 5's have.
+        """
+        trained = next(run for run, count in zip(directories, steps(directories), strict=True) if count)
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            step, features = zip(*pool.map(_time_bare, [trained.path] * workers), strict=True)
+        return cls(statistics.mean(step), statistics.mean(features))
 
 
-def _time_bare_step(directory: Path) -> float:
-    """Median seconds of one bare step of the run in `directory`."""
+def _time_bare(directory: Path) -> tuple[float, float]:
+    """Seconds of one bare step of the run in `directory`, and of its features."""
     torch.set_num_threads(1)
     config = RunDirectory(directory.parent, directory.name).config()
     with tempfile.TemporaryDirectory() as name:
         training = Training(config, RunDirectory.create(name, config))
         training.model.train()
-        step = bare_step(training)
-        times = []
-        for _ in range(STEPS):
-            begin = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - begin)
+        step = _median_seconds(bare_step(training))
+        views_NCHW = plain_view(training.pictures.batch(training.indices(0)), config.data.image_size)
+        views_NCHW = views_NCHW.contiguous(memory_format=torch.channels_last)
+        with frozen(training.model.encoder):
+            forward = _median_seconds(lambda: training.model.encoder(views_NCHW))
+        pictures = len(training.pictures) + len(data.load(config.data, "test"))
         training.close()
+    return step, forward * pictures / len(views_NCHW)
+
+
+def _median_seconds(function: Callable[[], object]) -> float:
+    times = []
+    for _ in range(STEPS):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
     return statistics.median(times)
 
 
@@ -127,12 +150,15 @@ def main() -> None:
     directories = run_directories(arguments.report_dir)
     moments = [line["time"] for run in directories for line in read_lines(run.attempts_file)]
     report = (arguments.report_dir / "report.html").stat().st_mtime
-    seconds = bare_step_seconds(directories, arguments.workers)
-    bare = seconds * sum(steps(directories))
-    print(f"{len(directories)} runs, bare step {seconds * 1000:.1f} ms with {arguments.workers} processes at once")
+    bare = Bare.measure(directories, arguments.workers)
+    of_steps = bare.step * sum(steps(directories))
+    whole = of_steps + bare.features * len(directories)
+    print(f"{len(directories)} runs, with {arguments.workers} processes at once:")
+    print(f"bare step {bare.step * 1e3:.1f} ms, features of a run {bare.features:.2f} s")
     for name, end in (("runs", max(moments)), ("runs and report", report)):
         wall = end - min(moments)
-        print(f"{name:16} {wall:7.1f} s  efficiency {bare / (wall * arguments.workers):.3f}")
+        shares = [f"{part / (wall * arguments.workers):.3f}" for part in (of_steps, whole)]
+        print(f"{name:16} {wall:7.1f} s  efficiency {shares[0]}, with the features {shares[1]}")
 
 
 if __name__ == "__main__":
