@@ -4,7 +4,6 @@ The study has two axes and one seed. Six of ten runs are done, one failed, three
 command is a process of its own, the start included. The growth exponent is the slope of log seconds over log cells.
 """
 
-import json
 import math
 import os
 import statistics
@@ -18,18 +17,16 @@ from pathlib import Path
 import yaml
 
 from core import data
-from core.rundir import RunDirectory, write_json
+from core.rundir import write_json
 from sweeps.grid import data_config, expand
 from sweeps.manifest import manifest
-from sweeps.planned import PlannedRun
 from sweeps.request import read
+from tests.benchmarks.half_done import fill
 from tests.benchmarks.measure import ENVIRONMENT, ROOT, Line
 
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 COLLECT = "import sys; from reports.build import load; load(sys.argv[1])"
-METRICS = 20
 MOST_MIRRORED = 10_000
-STATES = ("done", "done", "failed", "done", "waiting", "done", "waiting", "done", "waiting", "done")
 
 
 def lines(quick: bool) -> Iterator[Line]:
@@ -52,7 +49,7 @@ def _of_one_size(folder: Path, side: int, rounds: int) -> Iterator[tuple[str, in
     commands: dict[str, Sequence[str]] = {"plan": [*RUN, *words, "action=plan"]}
     yield "plan", cells, _line("plan", cells, commands["plan"], folder, rounds)
     write_json(request.manifest, manifest(grid))
-    _fill(request.runs, grid.runs())
+    fill(request.runs, {run.id: run.evaluation_ids.values() for run in grid.runs().values()})
     commands["status"] = [*RUN, *words, "action=status"]
     commands["collect"] = [sys.executable, "-c", COLLECT, str(request.report_dir)]
     for command in ("status", "collect"):
@@ -72,31 +69,6 @@ def _study(folder: Path, side: int) -> list[str]:
     (folder / "study").mkdir()
     (folder / "study" / "grid.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     return ["--config-dir", str(folder), "study=grid", f"output_dir={folder / 'outputs'}"]
-
-
-def _fill(runs: Path, planned: Mapping[str, PlannedRun]) -> None:
-    for number, run in enumerate(planned.values()):
-        state = STATES[number % len(STATES)]
-        if state == "waiting":
-            continue
-        directory = RunDirectory(runs, run.id)
-        directory.evaluations.mkdir(parents=True)
-        # The first line is what a status looks at; a whole config would take most of the time of making these.
-        directory.config_file.write_text(f"schema: 1\nrun: {run.id}\n")
-        start = {"event": "start", "attempt": 1, "host": "n1", "pid": 1, "job": "", "time": 0}
-        end = {"event": "end", "attempt": 1, "outcome": state, "cause": "", "message": "", "time": 1}
-        if state == "failed":
-            end |= {"cause": "bad data", "message": "invented"}
-        directory.attempts_file.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
-        if state == "done":
-            metrics = {"top1": number % 97} | {f"metric{index}": index for index in range(METRICS - 1)}
-            environment = {"environment": {"device": "cpu"}}
-            directory.result_file.write_text(
-                json.dumps({"metrics": {"loss": 1.0}, "compute_seconds": 1.0, **environment})
-            )
-            (identity,) = run.evaluation_ids.values()
-            record = {"metrics": metrics, "n": 1000, "kind": "linear", "seconds": 1.0, **environment}
-            directory.evaluation_file(identity).write_text(json.dumps(record))
 
 
 def _line(command: str, cells: int, words: Sequence[str], folder: Path, rounds: int) -> Line:

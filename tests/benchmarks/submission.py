@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from core.rundir import RunDirectory
+from tests.benchmarks.half_done import fill
 from tests.slurm.cluster import NODES, Cluster, missing
 from tests.slurm.lab import Lab
 
@@ -51,27 +51,6 @@ def timed(lab: Lab, calls: Path, what: str, *words: str) -> str:
     return done.stdout
 
 
-def fill(lab: Lab) -> Counter:
-    """Every run directory as in the middle of a sweep: of ten runs six are done, one failed, three are waiting."""
-    (record,) = (lab.folder / "outputs" / "submissions").glob("*/runs.jsonl")
-    kinds: Counter = Counter()
-    for number, run in enumerate(map(json.loads, record.read_text().splitlines())):
-        directory = RunDirectory(lab.runs, run["id"])
-        directory.evaluations.mkdir(parents=True)
-        directory.config_file.write_text(f"schema: 1\nrun: {run['id']}\n")
-        kind = "done" if number % 10 < 6 else "failed" if number % 10 == 6 else "queued"
-        kinds[kind] += 1
-        start = {"event": "start", "attempt": 1, "host": "n1", "pid": 1, "job": "", "time": 0}
-        end = {"event": "end", "attempt": 1, "outcome": kind, "cause": "bad data", "message": "", "time": 0}
-        if kind != "queued":
-            directory.attempts_file.write_text(json.dumps(start) + "\n" + json.dumps(end) + "\n")
-        if kind == "done":
-            directory.result_file.write_text(json.dumps({"metrics": {"loss": 1.0}}))
-            for identity in run["evaluation_ids"].values():
-                directory.evaluation_file(identity).write_text(json.dumps({"metrics": {"top1": number % 97}}))
-    return kinds
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.submission", description=__doc__)
     parser.add_argument("--seeds", type=int, default=205, help="times 50 is the number of runs")
@@ -87,7 +66,10 @@ def main() -> int:
         timed(lab, calls, "plan", "action=plan")
         print(timed(lab, calls, "plan and submit").splitlines()[1])
         timed(lab, calls, "submit again")
-        print(", ".join(f"{count} {kind}" for kind, count in fill(lab).items()))
+        (record,) = (lab.folder / "outputs" / "submissions").glob("*/runs.jsonl")
+        runs = [json.loads(line) for line in record.read_text().splitlines()]
+        counts = fill(lab.runs, {run["id"]: run["evaluation_ids"].values() for run in runs})
+        print(", ".join(f"{count} {state}" for state, count in counts.items()))
         timed(lab, calls, "status, the first time", "action=status")
         print(timed(lab, calls, "status", "action=status").splitlines()[0])
     return 0

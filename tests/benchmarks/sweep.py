@@ -3,7 +3,7 @@
 All train and evaluate the same runs with the same core. The shell loop starts one process per run, with all cores, as
 a script does; joblib keeps one process per core. Ours is the command that users type, MLflow and report included.
 Bare compute is forward, loss, backward and optimizer step on ready views, for the steps that the runs take,
-shared by all cores. `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY` says it of a sweep that is finished, and
+shared by all cores. `python -m tests.benchmarks.sweep OUTPUT_DIR/reports/STUDY` says it of a finished sweep, and
 also with the forward pass of each run's training and test pictures, without which it has no features to evaluate.
 """
 
