@@ -25,7 +25,7 @@ from tests.benchmarks.half_done import fill
 from tests.benchmarks.measure import ENVIRONMENT, ROOT, Line
 
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
-COLLECT = "import sys; from reports.build import load; load(sys.argv[1])"
+COLLECT = "import sys, pathlib; from reports.build import load; load(pathlib.Path(sys.argv[1]))"
 MOST_MIRRORED = 10_000
 
 
