@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from core.environment import describe
 from core.rundir import RunDirectory
 
 STATES = ("done", "done", "failed", "done", "waiting", "done", "waiting", "done", "waiting", "done")
@@ -15,7 +16,7 @@ METRICS = 20
 def fill(runs: Path, evaluation_ids: Mapping[str, Iterable[str]]) -> Counter:
     """Make the directories of runs with their evaluations; how many there are of each state."""
     counts: Counter = Counter()
-    environment = {"environment": {"device": "cpu"}}
+    environment = {"environment": describe("cpu")}
     for number, (run, evaluations) in enumerate(evaluation_ids.items()):
         state = STATES[number % len(STATES)]
         counts[state] += 1
@@ -31,8 +32,9 @@ def fill(runs: Path, evaluation_ids: Mapping[str, Iterable[str]]) -> Counter:
             end |= {"cause": "bad data", "message": "invented"}
         directory.attempts_file.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
         if state == "done":
-            result = {"metrics": {"loss": 1.0}, "compute_seconds": 1.0, **environment}
-            directory.result_file.write_text(json.dumps(result))
+            seconds = {"seconds": 1.0, "compute_seconds": 1.0, "finished": 1.0}
+            result = {"schema": 1, "run": run, "metrics": {"loss": 1.0}, "samples": 1, "steps": 1, "parameters": 1}
+            directory.result_file.write_text(json.dumps(result | seconds | environment))
             metrics = {"top1": number % 97} | {f"metric{index}": index for index in range(METRICS - 1)}
             record = {"metrics": metrics, "n": 1000, "kind": "linear", "seconds": 1.0, **environment}
             for identity in evaluations:
