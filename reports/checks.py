@@ -196,6 +196,22 @@ class Range(_Check):
 
 
 @_typed
+class Below(_Check):
+    """Each of the cells is below `bound`, in the units of the metric."""
+
+    form: Literal["below"]
+    cells: Selection
+    bound: float
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.cells)]
+
+    def measure(self, found: Sequence[Values]) -> Measurement:
+        (values,) = found
+        return least([single(self.bound - own_S) for own_S in values.own_CS])
+
+
+@_typed
 class Monotone(_Check):
     """The mean of the cells goes up (down) with every step along an axis; a step back up to `tolerance` is let go."""
 
@@ -275,6 +291,7 @@ FORMS: dict[str, type] = {
     "correlation": Correlation,
     "equal": Equal,
     "range": Range,
+    "below": Below,
     "all": All,
 }
 

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 
 from core.errors import InvalidValue
 from reports.checks import FORMS, AbovePublished, All, Axes, Form, GapShrinks, Monotone, Needed
+from reports.manifest import plain
 from reports.selections import Selection, as_list, select, validate_selection
 from reports.written import one_of, typed, typed_by
 
@@ -52,6 +53,17 @@ def parts(check: Any, axes: Axes, metric: str = "") -> Iterator[Part]:
             yield Part(form, [Needed({**cells, **fixed}, own or metric, printed) for cells, own, printed in needed])
 
 
+def metrics_of(check: Any) -> Iterator[str]:
+    """The metrics that a check names."""
+    if check.metric:
+        yield check.metric
+    if isinstance(check, All):
+        for inside in check.checks:
+            yield from metrics_of(inside)
+    else:
+        yield from (needed.metric for needed in check.selections() if needed.metric)
+
+
 def _combinations(at_each: Selection, axes: Axes) -> Iterator[Selection]:
     values = [axes[key] if wanted == "*" else as_list(wanted) for key, wanted in at_each.items()]
     for combination in product(*values):
@@ -64,17 +76,27 @@ def check_claims(
     axes: Axes,
     metrics: Collection[str],
     methods: Collection[str] = (),
+    is_printed: bool = True,
 ) -> None:
     """Validate claims as in a study's YAML against its places {axis key: value}, axes, metrics and other methods.
 
+    is_printed: whether the paper's numbers of some cells are given.
     Raises: UserError.
     """
     for number, claim in enumerate(parse_claims(claims)):
-        _validate(claim.check, axes, metrics, methods, f"claims.{number}.check")
-        for part in parts(claim.check, axes):
-            for needed in part.needed:
-                if not select(points, needed.cells):
-                    raise InvalidValue(f"claims.{number}.check", needed.cells, "the study has no such cell")
+        where = f"claims.{number}.check"
+        _validate(claim.check, axes, metrics, methods, where)
+        for form, all_needed in parts(claim.check, axes):
+            along = getattr(form, "along", "")
+            for needed in all_needed:
+                found = [points[row] for row in select(points, needed.cells)]
+                if not found:
+                    raise InvalidValue(where, needed.cells, "the study has no such cell")
+                if along and len({plain(point[along]) for point in found}) < 2:
+                    raise InvalidValue(where, needed.cells, f"cells at two values of {along} at least")
+                if needed.printed and not is_printed:
+                    allowed = "a study with numbers of the paper, see `paper.numbers`"
+                    raise InvalidValue(f"{where}.form", "correlation", allowed)
 
 
 def parse_claims(trees: Sequence[Mapping[str, Any]]) -> list[Claim]:
@@ -114,6 +136,8 @@ def _validate(
     if check.metric:
         one_of(f"{where}.metric", check.metric, metrics)
     if isinstance(check, All):
+        if not check.checks:
+            raise InvalidValue(f"{where}.checks", "[]", "at least one check")
         for number, inside in enumerate(check.checks):
             _validate(inside, axes, metrics, methods, f"{where}.checks.{number}", {*fixed, *check.at_each})
         return

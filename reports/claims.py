@@ -121,6 +121,16 @@ class Verdict:
     cells: list[dict[str, Any]]
     run_ids: list[str]
 
+    @property
+    def is_of_paper(self) -> bool:
+        """Not a common reading of it."""
+        return self.kind == "paper"
+
+    @property
+    def stated(self) -> str:
+        """The sentence, and whose it is where it is not the paper's."""
+        return self.sentence if self.is_of_paper else f"{self.sentence} (a common reading)"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for claims.json, numbers with the digits that mean something."""
         numbers = {name: getattr(self, name) for name in ("estimate", "low", "high", "p")}

@@ -35,6 +35,7 @@ class RunRecord(NamedTuple):
     metrics: dict[str, float]
     pictures: dict[str, int]
     seconds: float
+    evaluation_seconds: dict[str, float]
     environment: dict[str, Any]
 
 
@@ -57,7 +58,10 @@ def read_runs(manifest: Manifest) -> pd.DataFrame:
 
 
 def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRecord:
-    """State, metric and circumstances of one run. Percentages in percent, `seconds` of training."""
+    """State, metric and circumstances of one run.
+
+    Percentages in percent; `seconds` of training, `evaluation_seconds` by the evaluation's id.
+    """
     result = read_record(directory.result_file)
     evaluations = {
         name: read_record(directory.evaluation_file(evaluation))
@@ -86,6 +90,9 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
             if "n" in found
         },
         seconds=(result or {}).get("compute_seconds") or 0.0,
+        evaluation_seconds={
+            planned.evaluations[name]: found.get("seconds") or 0.0 for name, found in evaluations.items() if found
+        },
         environment=record.get("environment") or (result or {}).get("environment") or {},
     )
 

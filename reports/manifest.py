@@ -49,7 +49,7 @@ class Published:
 class Paper:
     """Which numbers of the paper stand beside the study's."""
 
-    source: str
+    source: str = ""
     what: str = ""
     where: str = ""
     data: str = "image_folder"

@@ -58,13 +58,14 @@ def coverage(report: Report) -> tuple[int, int]:
 
 
 def compute_hours(reports: Sequence[Report]) -> float:
-    """Hours of training behind these studies, every run once."""
-    seconds = {
-        run: seconds
-        for report in reports
-        for run, seconds in zip(report.runs["run"].tolist(), report.runs["seconds"].tolist(), strict=True)
-    }
-    return sum(seconds.values()) / 3600
+    """Hours of training and evaluation behind these studies, every run and every evaluation once."""
+    trainings: dict[str, float] = {}
+    evaluations: dict[str, float] = {}
+    for report in reports:
+        trainings |= zip(report.runs["run"].tolist(), report.runs["seconds"].tolist(), strict=True)
+        for seconds in report.runs["evaluation_seconds"].tolist():
+            evaluations |= seconds
+    return (sum(trainings.values()) + sum(evaluations.values())) / 3600
 
 
 def _facts(reports: Sequence[Report]) -> str:
@@ -73,14 +74,14 @@ def _facts(reports: Sequence[Report]) -> str:
     facts = [
         f"{len(reports)} studies",
         f"{finished} of {asked} cells finished",
-        f"{_hours(compute_hours(reports))} of training",
+        f"{_hours(compute_hours(reports))} of compute",
         f"claims of the paper: {_counts(_of_paper(verdicts)) or 'none'}",
     ]
     return " · ".join(facts)
 
 
 def _of_paper(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    return [verdict for verdict in verdicts if verdict.kind == "paper"]
+    return [verdict for verdict in verdicts if verdict.is_of_paper]
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
@@ -101,14 +102,14 @@ def _agreement(report: Report) -> str:
 
 def _table(reports: Sequence[Report]) -> str:
     header = ["study", "in the paper", "cells finished", "Spearman with the paper", *_VERDICTS, "readings"]
-    header += ["training", "data", "scale", "seeds"]
+    header += ["compute", "data", "scale", "seeds"]
     rows = []
     for report in reports:
         manifest = report.manifest
         own, of_paper = report.verdicts, _of_paper(report.verdicts)
         counts = Counter(verdict.verdict for verdict in of_paper)
         finished, asked = coverage(report)
-        readings = [verdict for verdict in own if verdict.kind != "paper"]
+        readings = [verdict for verdict in own if not verdict.is_of_paper]
         texts = [
             manifest.study.paper.where if manifest.study.paper else "",
             f"{finished} of {asked}",
@@ -149,8 +150,7 @@ def _claims(reports: Sequence[Report]) -> str:
         link = _link(report, "report.html")
         for verdict in report.verdicts:
             leaning = f", leaning {verdict.leaning}" if verdict.verdict == INCONCLUSIVE and verdict.leaning else ""
-            sentence = verdict.sentence if verdict.kind == "paper" else f"{verdict.sentence} (a common reading)"
-            cells = [f"{verdict.verdict}{leaning}", sentence, verdict.section, verdict.reason]
+            cells = [f"{verdict.verdict}{leaning}", verdict.stated, verdict.section, verdict.reason]
             texts = "".join(f"<td>{_text(text)}</td>" for text in cells)
             study = f'<td><a href="{link}">{_text(report.manifest.study.name)}</a></td>'
             rows.append(f'<tr class="{_text(verdict.verdict)}">{texts}{study}</tr>')

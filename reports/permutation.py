@@ -107,7 +107,7 @@ def as_good_as_the_best(shown: Shown) -> set[tuple[str, ...]]:
     for group in groups.values():
         best = max(group, key=lambda point: point.interval.mean)
         for point in group if len(group) > 1 else []:
-            if point is best or not _is_worse(shown, point, best):
+            if point is best or _is_as_good(shown, point, best):
                 found.add(place_of(point))
     return found
 
@@ -116,14 +116,14 @@ def place_of(point: Point) -> tuple[str, ...]:
     return tuple(map(plain, point.values.values()))
 
 
-def _is_worse(shown: Shown, point: Point, best: Point) -> bool:
+def _is_as_good(shown: Shown, point: Point, best: Point) -> bool:
     """Over the seeds that both have; not where predictions are missing."""
     pairs = [
         (ours, theirs)
         for ours, theirs in zip(_predictions(shown, point), _predictions(shown, best), strict=True)
         if ours is not None and theirs is not None
     ]
-    return bool(pairs) and p_value(pairs) < ALPHA
+    return bool(pairs) and p_value(pairs) >= ALPHA
 
 
 def _predictions(shown: Shown, point: Point) -> list[Data | None]:

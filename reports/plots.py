@@ -8,6 +8,7 @@ lines and points have markers, bars stand in the order of the legend.
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import isnan, log
 from typing import Any
 
@@ -31,7 +32,7 @@ _SEVERAL = 3  # From so many on, numbers in order get shades of one colour.
 
 @dataclass(frozen=True)
 class Frame:
-    """One part of a figure: our numbers or the paper's, at one value of the panels' axis."""
+    """One part of a figure: our numbers or the paper's, at one value of each axis of the panels."""
 
     shown: Shown
     is_own: bool
@@ -65,13 +66,16 @@ class Frame:
 
 
 def frames(shown: Shown) -> list[Frame]:
-    """For each value of the panels' axis ours, then the paper's where there are any."""
-    key = shown.layout.get("panels", [])
-    values = shown.axes[key[0]] if key else [None]
+    """For each value of the panels' axes ours, then the paper's where there are any; none where no cell is."""
+    keys = shown.layout.get("panels", [])
     found = []
-    for value in values:
-        points = [point for point in shown.points if not key or plain(point.values[key[0]]) == plain(value)]
-        name = f": {shown.label(key[0], value)}" if key else ""
+    for values in product(*(shown.axes[key] for key in keys)):
+        wanted = dict(zip(keys, map(plain, values), strict=True))
+        points = [p for p in shown.points if all(plain(p.values[key]) == value for key, value in wanted.items())]
+        if not points and shown.points:
+            continue
+        names = [shown.label(key, value) for key, value in zip(keys, values, strict=True)]
+        name = f": {', '.join(names)}" if names else ""
         found.append(Frame(shown, True, points, f"This study{name}"))
         if shown.has_paper:
             found.append(Frame(shown, False, points, f"{paper_name(shown.manifest)}{name}"))

@@ -6,6 +6,7 @@ Every text that comes from a study, a run directory or the machine is escaped he
 
 import html
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
@@ -35,15 +36,14 @@ def heading(report: Report) -> HTML:
     """Title, setting, and the report in a few numbers."""
     manifest = report.manifest
     cells = report.cells
-    counts = dict.fromkeys((SUPPORTED, CONTRADICTED, INCONCLUSIVE), 0)
-    for decided in report.verdicts:
-        counts[decided.verdict] += 1
+    counts = Counter(verdict.verdict for verdict in report.verdicts if verdict.is_of_paper)
     finished = int((cells["state"] == "done").sum())
     facts = [f"{finished} of {len(cells)} cells finished", f"seeds {', '.join(map(str, manifest.seeds))}"]
     if report.agreement:
         facts.append(f"Spearman with the paper {report.agreement.spearman.value:.2f}")
-    if report.verdicts:
-        facts.append("claims: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    if counts:
+        words = (SUPPORTED, CONTRADICTED, INCONCLUSIVE)
+        facts.append("claims of the paper: " + ", ".join(f"{counts[word]} {word}" for word in words if counts[word]))
     return HTML(
         f"<h1>{_text(manifest.study.title or manifest.study.name)}</h1>"
         f"<p class='setting'>{_text(manifest.setting)}</p>"
@@ -66,7 +66,7 @@ def agreement(report: Report) -> HTML:
 
 
 def claims(report: Report) -> HTML:
-    """Every claim of the study with its verdict."""
+    """Every claim of the study with its verdict; common readings are marked."""
     if not report.verdicts:
         return HTML("<p>This study states no claims.</p>")
     header = ["verdict", "claim", "section", "estimate (holds above 0)", "p", "seeds", "why"]
@@ -82,7 +82,7 @@ def _claim_row(verdict: Verdict) -> list[str]:
     if verdict.low is not None:
         estimate += f" [{verdict.low:+.1f}, {verdict.high:+.1f}]"
     p = "" if verdict.p is None else f"{verdict.p:.2g}"
-    return [word, verdict.sentence, verdict.section, estimate, p, str(verdict.n_seeds), verdict.reason]
+    return [word, verdict.stated, verdict.section, estimate, p, str(verdict.n_seeds), verdict.reason]
 
 
 def setting(report: Report) -> HTML:

@@ -83,9 +83,9 @@ class _OfMetrics(Spec):
 
 @_typed
 class _InPanels(_OfMetrics):
-    """Kinds whose figure can have a part for each value of an axis."""
+    """Kinds whose figure can have a part for each value of an axis, or of several."""
 
-    panels: str = ""
+    panels: Keys = ""
 
 
 @_typed
@@ -169,6 +169,7 @@ class Panel(_OfMetrics):
 
     kind: Literal["panel"]
     figure: Literal["histograms", "loss_gradients"]
+    """The kind of evaluation that it draws."""
     evaluation: str
 
 
@@ -211,6 +212,9 @@ def _check_metrics(spec: Any, metric: str, metrics: Collection[str]) -> None:
     named = [*spec.metric_axes(metric), *([spec.best.by] if spec.best else [])]
     for name in named:
         one_of("metric in report", name, metrics)
+    if spec.best:
+        by = [name for name in metrics if name.startswith("train.") or ".validation_" in name]
+        one_of("report.best.by", spec.best.by, by)  # test pictures are not for choosing
     if isinstance(spec, Panel):
         one_of("report.evaluation", spec.evaluation, {name.partition(".")[0] for name in metrics} - {"train"})
     axes = [set(of_metric) for of_metric in spec.metric_axes(metric).values()]
@@ -229,9 +233,13 @@ def _check_places(spec: Any, shown: Mapping[str, int]) -> None:
             placed[key] = place
     for key in keys(spec.bold) if isinstance(spec, Table) else []:
         one_of("axis in report.bold", key, shown)
-    if isinstance(spec, Panel) or (isinstance(spec, Table) and not (spec.rows and spec.columns)):
+    if isinstance(spec, Table) and not (spec.rows and spec.columns):
         return
+    of_metrics = {key for values in spec.metric_axes("").values() for key in values}
     for key, values in shown.items():
-        if values > 1 and key not in placed and not (isinstance(spec, Scatter) and key == METRIC):
+        if isinstance(spec, Panel):
+            if values > 1 and key not in of_metrics:
+                raise UserError(f"report.kind=panel draws one cell; the axis {key} has {values} values")
+        elif values > 1 and key not in placed and not (isinstance(spec, Scatter) and key == METRIC):
             places = ", ".join((*spec.PLACES, "best.axis", "mean_over"))
             raise UserError(f"report.kind={spec.kind} does not show the axis {key}: name it in one of {places}")

@@ -23,6 +23,7 @@ from sweeps import evaluations
 from sweeps.keys import split
 from sweeps.planned import PlannedRun, RunMaker, merged
 from sweeps.request import Request
+from sweeps.study import Study
 
 _FOLDERS = ("data.root", "data.transfer_root")
 
@@ -133,7 +134,7 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
             raise InvalidValue("train.batch_size", run.config.train.batch_size, allowed)
         if id(run.evaluations) not in configs:
             typed = {name: evaluation_config(tree)[1] for name, tree in run.evaluations.items()}
-            _check_metric(request.study.metric, typed, info)
+            _check_metrics(request.study, typed, info)
             configs[id(run.evaluations)] = typed
         for name, config in configs[id(run.evaluations)].items():
             check_evaluation(name, config, run.config, info)
@@ -149,13 +150,15 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
                     raise UserError(f"{where}: axis {axis}: the cells of a study share one data set, not {key}")
 
 
-def _check_metric(wanted: str, evaluation_of: Mapping[str, Any], info: DatasetInfo) -> None:
+def _check_metrics(study: Study, evaluation_of: Mapping[str, Any], info: DatasetInfo) -> None:
     """Raises: InvalidValue for a metric that these settings or these pictures do not give."""
-    name, _, metric = wanted.partition(".")
-    if metric == "top5" and len(info.classes) <= 5:
-        raise InvalidValue("metric", wanted, f"top-5 needs more than {len(info.classes)} classes")
-    if name != "train" and metric not in evaluation_of[name].metrics():
-        raise InvalidValue("metric", wanted, f"with these settings one of {', '.join(evaluation_of[name].metrics())}")
+    if study.metric.endswith(".top5") and len(info.classes) <= 5:
+        raise InvalidValue("metric", study.metric, f"top-5 needs more than {len(info.classes)} classes")
+    for wanted in sorted(study.named_metrics):
+        name, _, metric = wanted.partition(".")
+        given = () if name == "train" else evaluation_of[name].metrics()
+        if name != "train" and metric not in given:
+            raise InvalidValue("metric", wanted, f"with these settings one of {', '.join(given)}")
 
 
 def _without_effect(request: Request, cells: Sequence[Cell]) -> set[str]:

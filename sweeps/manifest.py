@@ -13,7 +13,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
     """The content of study.json."""
     request, study = grid.request, grid.request.study
     first = next(iter(grid.runs().values())).config
-    source = load_paper()[study.paper.source] if study.paper else {}
+    source = load_paper()[study.paper.source] if study.paper and study.paper.source else {}
     paper = study.paper and {
         "source": study.paper.source,
         "where": study.paper.where,

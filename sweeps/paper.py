@@ -106,8 +106,8 @@ class Others:
 class PaperNumbers:
     """Which numbers of the paper belong to a study."""
 
-    source: str = help_text("block of ablations/paper/simclr.yaml")
     where: str = help_text("figure or table, and section, of the paper")
+    source: str = help_text("block of ablations/paper/simclr.yaml, if it prints numbers or formulas", default="")
     data: DatasetName = help_text("data group with the pictures it was measured on", default="image_folder")
     numbers: list[Lookup] = help_text("lookups of the cells' numbers", default_factory=list)
     others: list[Others] = help_text("published rows shown beside the study's", default_factory=list)
@@ -121,7 +121,8 @@ def load_paper() -> dict[str, Any]:
 
 def check_paper(paper: PaperNumbers, axes: Mapping[str, Sequence[Any]], metrics: Iterable[str]) -> None:
     """Refuse blocks, axes and metrics that are not there; `axes` include those of the metrics. Raises: UserError."""
-    _block(paper.source, "paper.source")
+    if paper.source:
+        _block(paper.source, "paper.source")
     for number, lookup in enumerate(paper.numbers):
         where = f"paper.numbers.{number}"
         validate_selection(lookup.when, axes, f"{where}.when")

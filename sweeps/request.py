@@ -105,7 +105,11 @@ def load_study(name: str, folders: Sequence[Path] = ()) -> Study:
     file = next((file for file in own if file.exists()), ABLATIONS / "study" / f"{name}.yaml")
     called = file if file in own else file.relative_to(ABLATIONS.parent)
     try:
-        return _parse_study(OmegaConf.to_container(OmegaConf.load(file), resolve=True), name)
+        study = _parse_study(OmegaConf.to_container(OmegaConf.load(file), resolve=True), name)
+        for scale in study.scales:
+            if scale not in (known := _options("scale", folders)):
+                raise unknown_name("scale in scales", scale, known)
+        return study
     except (UserError, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         raise UserError(f"{called}: {' '.join(str(error).split())}") from None
 

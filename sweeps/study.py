@@ -9,11 +9,11 @@ from pydantic import Field
 from core.config import EVALUATIONS, METRICS, RunConfig, evaluation_config, known_keys
 from core.errors import InvalidValue, UserError, unknown_name
 from core.typed import help_text, typed
-from reports.claimfile import check_claims
+from reports.claimfile import check_claims, metrics_of, parse_claims
 from reports.manifest import plain
 from reports.reduction import axes_of_places, groups, places
 from reports.selections import select, validate_selection
-from reports.spec import check_report, parse_report
+from reports.spec import Panel, Table, check_report, parse_report
 from sweeps.evaluations import evaluation_keys
 from sweeps.keys import PREFIX, assign
 from sweeps.paper import PaperNumbers, check_paper, numbers, others
@@ -91,10 +91,22 @@ class Study:
         return {kind: {"kind": kind} for kind in self.evaluations}
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """Name of each evaluation to its kind."""
+        return {name: settings["kind"] for name, settings in self.asked.items()}
+
+    @property
+    def named_metrics(self) -> set[str]:
+        """Those that the report and the claims need."""
+        spec = parse_report(self.report)
+        of_claims = {name for claim in parse_claims(self.claims) for name in metrics_of(claim.check)}
+        tuned_by = {spec.best.by} if spec.best else set()
+        return {self.metric, *spec.metric_axes(self.metric), *tuned_by, *of_claims}
+
+    @property
     def metrics(self) -> list[str]:
         """Everything that can be shown of a cell."""
-        kinds = {name: settings["kind"] for name, settings in self.asked.items()}
-        found = [f"{name}.{metric}" for name, kind in kinds.items() for metric in METRICS[kind]]
+        found = [f"{name}.{metric}" for name, kind in self.kinds.items() for metric in METRICS[kind]]
         return [*found, *(f"train.{metric}" for metric in dict.fromkeys([*METRICS["train"], "parameters"]))]
 
     def cells(self, values: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -155,6 +167,12 @@ def check_study(study: Study) -> None:
         raise InvalidValue("metric", study.metric, f"one of {', '.join(study.metrics)}")
     check_report(study.report, study.values, study.metric, study.metrics)
     spec = parse_report(study.report)
+    if isinstance(spec, Panel) and study.kinds[spec.evaluation] != spec.figure:
+        raise InvalidValue("report.evaluation", spec.evaluation, f"an evaluation of the kind {spec.figure}")
+    if isinstance(spec, Table) and spec.bold:
+        for metric in spec.metric_axes(study.metric):
+            if study.kinds.get(metric.partition(".")[0]) != "transfer":
+                raise InvalidValue("report.bold", spec.bold, f"metrics of transfer; {metric} has no test")
     axes = axes_of_places(study.values, spec, study.metric)
     if study.paper:
         all_axes = {**study.values, **axes}
@@ -164,7 +182,8 @@ def check_study(study: Study) -> None:
         shown = [group.values for group in groups(list(study.cells(study.values)), spec)]
         points = [place.values for place in places(shown, spec, study.metric)]
         methods = [row["label"] for row in others(study.paper)] if study.paper else []
-        check_claims(study.claims, points, axes, study.metrics, methods)
+        is_printed = bool(study.paper and study.paper.numbers)
+        check_claims(study.claims, points, axes, study.metrics, methods, is_printed)
 
 
 def _check_evaluations(study: Study) -> None:

@@ -59,6 +59,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"form": "equal", "of": {"cells": LARGE}, "minus": {"cells": SMALL}, "within": 7},
         {"form": "equal", "of": {"cells": LARGE}, "minus": {"cells": SMALL}, "within": 4},
     ),
+    "below": (
+        {"form": "below", "cells": SMALL, "bound": 68},
+        {"form": "below", "cells": LARGE, "bound": 64},
+    ),
     "range": (
         {"form": "range", "cells": LARGE, "within": 5},
         {"form": "range", "cells": SMALL, "within": 5},

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from core.errors import UserError
 from core.states import RunState, State
+from reports import show
 from reports.build import load
 from reports.overview import write_index
 from sweeps import request, whole
@@ -102,10 +103,17 @@ def test_index_links_every_report_and_loads_its_pictures_from_beside_it(index):
 def test_index_says_what_came_of_each_study(index):
     page = index.read_text()
     # 5 distinct runs of 3 seeds are finished, though the studies have 4 + 1 cells with a run in common.
-    assert "2 studies · 5 of 6 cells finished · 2.4 minutes of training · claims of the paper: 1 supported" in page
+    assert "2 studies · 5 of 6 cells finished · 2.5 minutes of compute · claims of the paper: 1 supported" in page
     assert "1 of 2" in page
     assert "It goes down. (a common reading)" in page
     assert "contradicted" in page
+
+
+def test_a_report_marks_readings_and_does_not_count_them(index):
+    report = load(index.parent / "first")
+    assert "claims of the paper: 1 supported" in show.heading(report).data
+    assert "contradicted" not in show.heading(report).data
+    assert "It goes down. (a common reading)" in show.claims(report).data
 
 
 def test_a_run_of_several_studies_is_one_with_all_their_evaluations(tmp_path):

@@ -78,6 +78,8 @@ def test_other_pictures_are_refused():
 STUDY = {
     "axes": {"train.epochs": [100, 200, 400]},
     "labels": {"train.epochs": "epochs"},
+    "evaluations": {"transfer": {"dataset": "food"}},
+    "metric": "transfer.score",
     "report": {"kind": "table", "rows": "train.epochs", "bold": "train.epochs"},
 }
 CORRECT = {100: "1" * 50 + "0" * 50, 200: "1" * 90 + "0" * 10, 400: "1" * 92 + "0" * 8}
@@ -96,9 +98,16 @@ def test_the_table_has_bold_what_is_as_good_as_the_best(tmp_path):
     assert tables.markdown(frame).count("**") == 4
 
 
+def test_without_predictions_only_the_best_is_bold(tmp_path):
+    grid = study_grid(tmp_path, STUDY, "seeds=2")
+    invent(grid, lambda values, metric, seed: float(CORRECT[values["train.epochs"]].count("1")))
+    texts = tables.printed(load(grid.request.report_dir).shown).iloc[:, 1].tolist()
+    assert [isinstance(text, tables.Bold) for text in texts] == [False, False, True]
+
+
 def invent_data(grid, cell) -> None:
     """Put predictions into the records of a cell's evaluations."""
     data = top1(CORRECT[cell.values["train.epochs"]])
     for run in cell.runs:
-        file = grid.request.runs / run.id / "evaluations" / f"{run.evaluation_ids['linear']}.json"
+        file = grid.request.runs / run.id / "evaluations" / f"{run.evaluation_ids['transfer']}.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "data": data}))

@@ -197,7 +197,12 @@ def path(*steps: Any) -> dict[str, Any]:
     return paper(numbers=[{"path": list(steps)}])
 
 
+def claim(check: dict[str, Any]) -> dict[str, Any]:
+    return {"claims": [{"id": "a", "sentence": "s", "section": "1", "check": check}]}
+
+
 OBJECTIVE, STRENGTHS = STUDY["paper"]["numbers"][0]["path"]
+ONE_CELL = {"axes": {}, "paper": None}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +225,16 @@ OBJECTIVE, STRENGTHS = STUDY["paper"]["numbers"][0]["path"]
         ({"report": {"kind": "lines", "x": "size"}}, "unknown axis in report.x 'size': allowed: metric, strength, train.objective"),
         ({"report": {"kind": "table", "metrics": ["linear.top2"]}}, "unknown metric in report 'linear.top2': did you mean"),
         ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.val"}}}, "unknown metric in report 'linear.val'"),
+        ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.top1"}}}, "unknown report.best.by 'linear.top1': did you mean"),
+        ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.validation_top1"}}}, "metric=linear.validation_top1: with these settings one of top1, top5"),
+        ({"report": {"kind": "table", "rows": "strength", "bold": "strength"}}, "report.bold=strength: metrics of transfer; linear.top1 has no test"),
+        ({"evaluations": ["linear", "histograms"], "report": {"kind": "panel", "figure": "histograms", "evaluation": "histograms"}}, "report.kind=panel draws one cell; the axis train.objective has 2 values"),
+        ({**ONE_CELL, "report": {"kind": "panel", "figure": "histograms", "evaluation": "linear"}}, "report.evaluation=linear: an evaluation of the kind histograms"),
+        ({"scales": {"minni": {"narrow": {"strength": ["1"]}}}}, "unknown scale in scales 'minni': did you mean 'mini'?"),
+        (claim({"form": "all", "checks": []}), "claims.0.check.checks=[]: at least one check"),
+        (claim({"form": "monotone", "along": "strength", "cells": {"strength": "1"}}), "cells at two values of strength at least"),
+        (claim({"form": "range", "cells": {}, "within": 1, "metric": "linear.validation_top1"}), "metric=linear.validation_top1: with these settings one of top1, top5"),
+        ({"paper": None, **claim({"form": "correlation", "above": 0.5})}, "claims.0.check.form=correlation: a study with numbers of the paper"),
         (paper(source="table99"), "unknown paper.source 'table99': did you mean 'table"),
         (paper(wher="x"), "unknown key 'paper.wher'"),
         (path("Simclr", STRENGTHS), "unknown paper.numbers.0.path.0 'Simclr': did you mean 'SimCLR'?"),
