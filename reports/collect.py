@@ -86,7 +86,7 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
         pictures={
             f"{name}.{key}": found["n"]
             for name, found in finished.items()
-            for key in _SHARES_OF_PICTURES & _metrics(found).keys()
+            for key in _shares_of_pictures(found) & _metrics(found).keys()
             if "n" in found
         },
         seconds=(result or {}).get("compute_seconds") or 0.0,
@@ -95,6 +95,13 @@ def read_run(directory: RunDirectory, planned: PlannedRun, metric: str) -> RunRe
         },
         environment=record.get("environment") or (result or {}).get("environment") or {},
     )
+
+
+def _shares_of_pictures(record: dict[str, Any]) -> frozenset[str]:
+    """The metrics that are a share of the test pictures in percent."""
+    data = record.get("data")
+    is_share = isinstance(data, dict) and data.get("measure") == "top1"
+    return _SHARES_OF_PICTURES | {"score"} if is_share else _SHARES_OF_PICTURES
 
 
 def _metrics(record: dict[str, Any] | None) -> dict[str, float]:

@@ -90,6 +90,8 @@ class Scale:
 class Data:
     name: str
     image_size: int
+    has_stand_ins: bool = False
+    """Whether the data sets that it transfers to are procedural stand-ins for those that they are called after."""
 
 
 @_typed
@@ -161,7 +163,8 @@ class Manifest:
     @property
     def setting(self) -> str:
         """Data and scale in words, saying plainly when they are not the paper's."""
-        words = f"{self.data.name} data, scale {self.scale.name}"
+        transfer = ", transfer to procedural stand-ins" if self.data.has_stand_ins else ""
+        words = f"{self.data.name} data{transfer}, scale {self.scale.name}"
         if not self.is_paper_setting:
             return f"{words}: not the paper's setting"
         return words
@@ -169,7 +172,8 @@ class Manifest:
     @property
     def is_paper_setting(self) -> bool:
         pictures = self.study.paper.data if self.study.paper else "image_folder"
-        return self.scale.is_paper and self.data.name == pictures and not self.overrides
+        own = self.data.name != pictures or self.data.has_stand_ins
+        return self.scale.is_paper and not own and not self.overrides
 
     @property
     def published(self) -> dict[str, dict[str, float]]:

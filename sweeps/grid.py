@@ -7,10 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from core.config import (
+    EVALUATIONS,
     DataConfig,
+    RunConfig,
     as_dict,
     evaluation_config,
     flatten,
+    known_keys,
     parse,
     unflatten,
 )
@@ -20,7 +23,7 @@ from core.feasible import check_evaluation
 from core.identity import is_machine_key
 from reports.manifest import plain
 from sweeps import evaluations
-from sweeps.keys import split
+from sweeps.keys import PREFIX, split
 from sweeps.planned import PlannedRun, RunMaker, merged
 from sweeps.request import Request
 from sweeps.study import Study
@@ -101,7 +104,7 @@ def expand_leniently(request: Request, info: DatasetInfo) -> tuple[Grid, set[str
         raise UserError(f"study {study.name}: the command line leaves no cell: {' '.join(request.changes)}")
     references = [Cell({}, {}, maker.runs(one.set), reference=name) for name, one in study.references.items()]
     _check(request, info, cells)
-    mapped = (*_narrowed(request), *maker.mapped.values())
+    mapped = (*_narrowed(request), *_set_by_scale(request), *maker.mapped.values())
     grid = Grid(request, info, tuple(cells), tuple(references), mapped)
     return grid, _without_effect(request, cells)
 
@@ -114,6 +117,30 @@ def _narrowed(request: Request) -> list[dict[str, Any]]:
         for key, kept in study.narrowed(request.scale.name).items()
         if request.axes[key] == kept
     ]
+
+
+def _set_by_scale(request: Request) -> list[dict[str, Any]]:
+    """What the scale sets otherwise than the paper, where neither an axis nor the user has the say, likewise.
+
+    Of the data, the pictures' size only: reports name the data set anyway.
+    """
+    study, scale = request.study, request.scale
+    if scale.is_paper:
+        return []
+    kinds = {f"{PREFIX}{kind}": EVALUATIONS[kind] for kind in study.kinds.values()}
+    known = {
+        **known_keys(RunConfig),
+        **{f"{of}.{key}": v for of, kind in kinds.items() for key, v in known_keys(kind).items()},
+    }
+    of_axes = {key for axis, values in study.values.items() for value in values for key in study.sets(axis, value)}
+    found = []
+    for key, own in scale.base.items():
+        if key not in known or key in of_axes or key in request.overrides:
+            continue
+        paper = study.base.get(key, known[key])
+        if plain(own) != plain(paper) and (key == "data.image_size" or not key.startswith("data.")):
+            found.append({"key": key, "paper": paper, "own": own})
+    return found
 
 
 def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:

@@ -38,7 +38,15 @@ def manifest(grid: Grid) -> dict[str, Any]:
             "is_paper": request.scale.is_paper,
             "mapped": list(grid.mapped),
         },
-        "data": {"name": first.data.name, "image_size": first.data.image_size},
+        "data": {
+            "name": first.data.name,
+            "image_size": first.data.image_size,
+            "has_stand_ins": any(
+                evaluation.get("source") == "procedural"
+                for run in grid.runs().values()
+                for evaluation in run.evaluations.values()
+            ),
+        },
         "overrides": list(request.changes),
         "seeds": list(request.seeds),
         "axes": [{"key": key, "values": values} for key, values in request.axes.items()],

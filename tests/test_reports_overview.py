@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +126,28 @@ def test_a_run_of_several_studies_is_one_with_all_their_evaluations(tmp_path):
     assert list(first.runs()[alone].evaluations) == ["linear"]
 
 
-def test_the_cost_of_all_studies_counts_shared_runs_once(tmp_path):
-    found = grids(tmp_path)
+def cost(folder: Path, found: list[Grid]) -> str:
     states = {run: RunState(State.PENDING) for grid in found for run in grid.runs()}
-    console = Console(file=(tmp_path / "plan.txt").open("w"), width=200)
-    whole.show(found, states, workers=2, on_gpu=False, console=console)
-    console.file.close()
-    text = (tmp_path / "plan.txt").read_text()
+    with (folder / "plan.txt").open("w") as file:
+        whole.show(found, states, workers=2, on_gpu=False, console=Console(file=file, width=200))
+    return (folder / "plan.txt").read_text()
+
+
+def test_the_cost_of_all_studies_counts_shared_runs_once(tmp_path):
+    text = cost(tmp_path, grids(tmp_path))
     assert "6 runs asked for, 5 after sharing: 16.7% of the trainings" in text
     assert "5 to train" in text
     assert re.search(r"second +2 +2 +1 +2 ", text)
+    assert "the paper has" not in text
+
+
+def test_at_the_papers_scale_studies_of_other_pictures_are_named(tmp_path):
+    first, second = grids(tmp_path, "data=image_folder", "evaluate.linear.protocol=lbfgs")
+    of_paper = replace(first.request.scale, is_paper=True)
+    on_cifar = replace(first.request.study, paper=replace(first.request.study.paper, data="cifar10"))
+    first = replace(first, request=replace(first.request, scale=of_paper, study=on_cifar))
+    said = "the paper has first on cifar10: say study=NAME data=cifar10 for what they cost there"
+    assert said in cost(tmp_path, [first, second])
 
 
 def test_an_override_must_have_an_effect_on_some_study(tmp_path):

@@ -52,7 +52,8 @@ class ImageFolder:
         if not root:
             raise InvalidValue("data.root", "", "the folder that holds train/<class>/ and test/<class>/")
         if not os.path.isdir(root):
-            raise InvalidValue("data.root", shown(root), "no such folder")
+            allowed = "there is no such folder; it should hold train/<class>/ and test/<class>/ (or val/<class>/)"
+            raise InvalidValue("data.root", shown(root), allowed)
         self.root = root
         try:
             train, test = self._split_folder("train"), self._split_folder("test", "val")
