@@ -24,6 +24,8 @@ from sweeps.study import Study
 
 SHUFFLES = 100
 NOT_PRINTED = {
+    ("augment_pairs", "composing_is_harder_and_better"),
+    ("augment_pairs", "single_is_easy_but_not_enough"),
     ("color_histograms", "histograms_give_pictures_away"),
     ("color_histograms", "distortion_hides_the_picture"),
     ("head", "h_beats_z_by_10"),
