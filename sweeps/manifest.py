@@ -43,8 +43,8 @@ def manifest(grid: Grid) -> dict[str, Any]:
             "image_size": first.data.image_size,
             "has_stand_ins": any(
                 evaluation.get("source") == "procedural"
-                for run in grid.runs().values()
-                for evaluation in run.evaluations.values()
+                for cell in grid.cells
+                for evaluation in cell.runs[0].evaluations.values()
             ),
         },
         "overrides": list(request.changes),

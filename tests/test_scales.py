@@ -7,6 +7,7 @@ import yaml
 
 from core.errors import UserError
 from core.optimizer import scaled_lr
+from reports.manifest import parse
 from sweeps import request
 from sweeps.grid import Grid, expand
 from sweeps.manifest import manifest
@@ -47,6 +48,30 @@ def test_the_user_can_have_the_values_back(tmp_path: Path):
     asked = grid_of(tmp_path, STUDY, "scale=smoke", "train.epochs=100,200")
     assert {cell.values["train.epochs"] for cell in asked.cells} == {100, 200}
     assert all(entry["paper"] != [100, 200, 400] for entry in asked.mapped)
+
+
+def test_what_a_scale_sets_outright_stands_in_the_manifest_unless_an_axis_or_the_user_has_the_say(tmp_path: Path):
+    def mapped(study: dict, *arguments: str) -> list[dict]:
+        return manifest(grid_of(tmp_path, study, *arguments))["scale"]["mapped"]
+
+    stem = {"key": "encoder.stem", "paper": "cifar", "own": "imagenet"}
+    on_cifar = {**STUDY, "base": {"encoder.stem": "cifar"}}
+    assert stem in mapped(on_cifar)
+    assert stem not in mapped({**STUDY, "axes": {"encoder.stem": ["cifar", "imagenet"]}, "scales": {}})
+    assert {"key": "evaluate.linear.protocol", "paper": "sgd", "own": "lbfgs"} in mapped(on_cifar)
+    changed = mapped(on_cifar, "encoder.stem=cifar", "evaluate.linear.protocol=sgd")
+    assert not {"encoder.stem", "evaluate.linear.protocol"} & {entry["key"] for entry in changed}
+    assert all(not entry["key"].startswith("evaluate.transfer") for entry in mapped(on_cifar))
+
+
+def test_a_study_that_transfers_to_stand_ins_says_so(tmp_path: Path):
+    def setting(study: dict, *arguments: str) -> str:
+        return parse(manifest(grid_of(tmp_path, study, *arguments)), tmp_path).setting
+
+    to_food = {**STUDY, "evaluations": {"transfer": {"dataset": "food"}}, "metric": "transfer.score"}
+    assert setting(to_food) == "synthetic data, transfer to procedural stand-ins, scale mini: not the paper's setting"
+    assert "stand-ins" not in setting(to_food, "evaluate.transfer.source=torchvision")
+    assert "stand-ins" not in setting(STUDY)
 
 
 @pytest.mark.parametrize(
