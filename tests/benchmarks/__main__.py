@@ -29,6 +29,7 @@ BENCHMARKS = {
     "sweep": "a whole study beside a shell loop, Hydra's joblib launcher and the sum of bare compute",
     "planner": "plan, status, collect and MLflow sync of 1,000 to 100,000 cells",
     "end_to_end": "pretraining beside lightly with Lightning",
+    "accuracy": "time to 35% kNN accuracy beside lightly with Lightning, on CIFAR-10 pictures",
 }
 
 
