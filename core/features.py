@@ -40,16 +40,20 @@ def extract_features(
             if change is not None:
                 view_NCHW = change(view_NCHW.contiguous(), numbers_N)
             features.append(encoder(view_NCHW.contiguous(memory_format=torch.channels_last)).float().cpu())
-    features_ND = torch.cat(features)
-    if not features_ND.isfinite().all():
-        raise RunFailed(Cause.DIVERGED, "the encoder's features are not finite")
-    return features_ND
+    return _finite(torch.cat(features))
 
 
 def project(head: nn.Module, h_ND: torch.Tensor, batch_size: int = 8192) -> torch.Tensor:
-    """z = g(h) of the trained head, on the device of h."""
+    """z = g(h) of the trained head, on the device of h. Raises: RunFailed (diverged) if one is not finite."""
     with frozen(head):
-        return torch.cat([head(part_ND) for part_ND in h_ND.split(batch_size)])
+        z_ND = torch.cat([head(part_ND) for part_ND in h_ND.split(batch_size)])
+    return _finite(z_ND)
+
+
+def _finite(features_ND: torch.Tensor) -> torch.Tensor:
+    if not features_ND.isfinite().all():
+        raise RunFailed(Cause.DIVERGED, "the encoder's features are not finite")
+    return features_ND
 
 
 @contextlib.contextmanager

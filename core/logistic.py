@@ -14,7 +14,7 @@ import torch.nn.functional as F
 _GRADIENT_TOLERANCE = 1e-5
 MOST_ITERATIONS = 2000
 _ROUGH_TOLERANCE = 1e-3
-_MOST_NEWTON_PARAMETERS = 2048
+_MOST_WEIGHTS_TOGETHER = 2048
 """Up to so many weights the curvature of all of them together costs less than the iterations that it saves."""
 
 
@@ -44,15 +44,16 @@ def fit_logistic(
 
     targets: labels_N, with cross-entropy as loss; or 0 and 1 as float (N, C) where pictures have several classes, with
         one binary logistic regression per class. The bias is not penalised. In float64.
-    iterations: where to stop before convergence.
+    iterations: of both searches together, where to stop before convergence.
 
     Features of a ReLU network are strongly correlated, which costs L-BFGS many iterations. So it searches in
     coordinates in which the curvature is about 1 in every direction: same objective, same optimum. A first search, in
     float32, goes by the curvature where all classes are equally likely and ends near the optimum; a second one, in
     float64, by the curvature found there, where that is affordable. The first starts at the classifier before, so
     penalties in order cost less. Converged when no component of the gradient in these coordinates exceeds 1e-5; the
-    objective is then within about 1e-8 of its minimum. Warns where that is not reached in 2,000 iterations (separable
-    classes with l2=0 have no optimum); fewer `iterations` are the caller's choice, and no reason to warn.
+    objective is then within about 1e-8 of its minimum. (Separable classes with l2=0 have none: there the weights grow
+    until the gradient is as small.) Warns where that is not reached in 2,000 iterations; fewer `iterations` are the
+    caller's choice, and no reason to warn.
     """
     x_ND = features_ND.double()
     mean_D = x_ND.mean(0)
@@ -60,15 +61,24 @@ def fit_logistic(
     std_D = torch.where(std_D > 0, std_D, 1.0)  # a dead unit stays 0 and gets no weight
     x_ND = (x_ND - mean_D) / std_D
     x_EN = torch.cat([x_ND.T, x_ND.new_ones(1, len(x_ND))])
+    del x_ND
+    rough_x_EN = x_EN.float()
+    gram_EE = x_EN @ x_EN.T / x_EN.shape[1]
     weight_EC = x_EN.new_zeros(len(x_EN), classes)
     for l2 in penalties:
-        objective, rough = _Objective(x_EN, targets, l2), _Objective(x_EN.float(), targets, l2)
-        equal_EE = objective.curvature_if_equal(classes)
-        weight_EC, _ = _search(rough, weight_EC.float(), equal_EE, _ROUGH_TOLERANCE, iterations)
-        small = weight_EC.numel() <= _MOST_NEWTON_PARAMETERS
-        curvature = rough.curvature(weight_EC) if small else equal_EE
-        weight_EC, gradient = _search(objective, weight_EC.double(), curvature, _GRADIENT_TOLERANCE, iterations)
-        if not gradient <= _GRADIENT_TOLERANCE and iterations == MOST_ITERATIONS:
+        objective, rough = _Objective(x_EN, targets, l2), _Objective(rough_x_EN, targets, l2)
+        curvature = objective.curvature_if_equal(gram_EE, classes)
+        left = iterations
+        # Of fewer pictures than features, float32 would leave noise in directions that no picture has.
+        if len(x_EN) < x_EN.shape[1]:
+            found_EC, _, used = _search(rough, weight_EC.float(), curvature, _ROUGH_TOLERANCE, iterations // 2)
+            if found_EC.isfinite().all():
+                left = iterations - used
+                weight_EC = found_EC.double()
+                if weight_EC.numel() <= _MOST_WEIGHTS_TOGETHER:
+                    curvature = rough.curvature(found_EC)
+        weight_EC, gradient, _ = _search(objective, weight_EC, curvature, _GRADIENT_TOLERANCE, left)
+        if not gradient <= _GRADIENT_TOLERANCE and iterations >= MOST_ITERATIONS:
             warnings.warn(f"logistic regression did not converge: largest gradient {gradient:.1e}", stacklevel=2)
         yield LinearClassifier(weight_EC[:-1].contiguous(), weight_EC[-1], mean_D, std_D)
 
@@ -98,11 +108,12 @@ class _Objective:
         gradient_EC = (slope_CN @ self.x_EN.T).T / pictures + self.l2_E1 * weight_EC
         return loss / pictures + (self.l2_E1 * weight_EC.square()).sum() / 2, gradient_EC
 
-    def curvature_if_equal(self, classes: int) -> torch.Tensor:
-        """Second derivatives (E, E) by the weights of one class, where all classes are equally likely."""
-        share = 1 / 4 if self.several else 1 / classes
-        curvature_EE = self.x_EN @ self.x_EN.T * (share / self.x_EN.shape[1])
-        return curvature_EE + torch.diag(self.l2_E1[:, 0])
+    def curvature_if_equal(self, gram_EE: torch.Tensor, classes: int) -> torch.Tensor:
+        """Second derivatives (E, E) by the weights of one class, where all classes are equally likely.
+
+        gram_EE: the mean over pictures of the products of two features.
+        """
+        return gram_EE * (1 / 4 if self.several else 1 / classes) + torch.diag(self.l2_E1[:, 0])
 
     def curvature(self, weight_EC: torch.Tensor) -> torch.Tensor:
         """Second derivatives (E * C, E * C) by all weights, at `weight_EC`."""
@@ -130,8 +141,8 @@ class _Objective:
 
 def _search(
     objective: _Objective, start_EC: torch.Tensor, curvature: torch.Tensor, tolerance: float, iterations: int
-) -> tuple[torch.Tensor, float]:
-    """The best weights_EC by L-BFGS from `start_EC`, and the largest component of the gradient there.
+) -> tuple[torch.Tensor, float, int]:
+    """The best weights_EC by L-BFGS from `start_EC`, the largest component of the gradient there, iterations used.
 
     curvature: R R^T, where the search runs in V = R^T W; for all weights together, or alike for every class.
     """
@@ -163,14 +174,15 @@ def _search(
     optimizer.step(evaluate)
     evaluate()
     assert v.grad is not None
-    return weights(v.detach()), v.grad.abs().max().item()
+    return weights(v.detach()), v.grad.abs().max().item(), optimizer.state[v]["n_iter"]
 
 
 def _cholesky(curvature: torch.Tensor) -> torch.Tensor:
     """R with R R^T = curvature, and a little more on the diagonal where the curvature is not positive definite."""
-    ridge = 1e-10 * curvature.diagonal().max()
-    while True:
-        root, failed = torch.linalg.cholesky_ex(curvature + ridge * torch.eye(len(curvature)).to(curvature))
+    eye = torch.eye(len(curvature)).to(curvature)
+    largest = max(curvature.diagonal().max().item(), 1e-12)  # 0 where every picture is told with certainty
+    for exponent in range(-10, 0):
+        root, failed = torch.linalg.cholesky_ex(curvature + largest * 10**exponent * eye)
         if not failed:
             return root
-        ridge = 10 * ridge
+    return largest**0.5 * eye

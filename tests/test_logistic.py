@@ -59,10 +59,11 @@ def test_gradient_and_curvature_are_the_derivatives_of_the_objective(several):
     at_zero = torch.autograd.functional.hessian(
         lambda w_EC: _plainly(x_EN, targets, 0.1, w_EC), torch.zeros_like(weight_EC)
     )
+    gram_EE = x_EN @ x_EN.T / x_EN.shape[1]
     if several:
-        torch.testing.assert_close(objective.curvature_if_equal(4), at_zero[:, 0, :, 0])
+        torch.testing.assert_close(objective.curvature_if_equal(gram_EE, 4), at_zero[:, 0, :, 0])
     else:  # without the part that couples the classes
-        torch.testing.assert_close(objective.curvature_if_equal(4), at_zero[:, 0, :, 0] - at_zero[:, 0, :, 1])
+        torch.testing.assert_close(objective.curvature_if_equal(gram_EE, 4), at_zero[:, 0, :, 0] - at_zero[:, 0, :, 1])
 
 
 def _plainly(x_EN: torch.Tensor, targets: torch.Tensor, l2: float, weight_EC: torch.Tensor) -> torch.Tensor:
@@ -79,7 +80,49 @@ def _plainly(x_EN: torch.Tensor, targets: torch.Tensor, l2: float, weight_EC: to
 def test_more_weights_than_the_whole_curvature_is_affordable_for_end_at_the_same_classifier(l2, monkeypatch):
     features_ND, labels_N = _data()
     (with_it,) = fit_logistic(features_ND, labels_N, 4, [l2])
-    monkeypatch.setattr(logistic, "_MOST_NEWTON_PARAMETERS", 0)
+    monkeypatch.setattr(logistic, "_MOST_WEIGHTS_TOGETHER", 0)
     (without,) = fit_logistic(features_ND, labels_N, 4, [l2])
     assert not torch.equal(with_it.weight_DC, without.weight_DC)
     torch.testing.assert_close(with_it.logits(features_ND), without.logits(features_ND), atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-3])
+def test_fewer_pictures_than_features_leave_no_weight_in_directions_that_no_picture_has(l2):
+    features_ND = torch.randn(30, 60, generator=torch.Generator().manual_seed(0))
+    labels_N = torch.arange(30) % 3
+    (fit,) = fit_logistic(features_ND, labels_N, 3, [l2])
+    x_ND = (features_ND.double() - fit.mean_D) / fit.std_D
+    vh = torch.linalg.svd(x_ND)[2]
+    assert fit.weight_DC.isfinite().all()
+    # The mean is taken away, so 30 pictures have 29 directions.
+    assert (vh[29:] @ fit.weight_DC).abs().max() < 1e-3 * fit.weight_DC.abs().max()
+
+
+def test_a_search_in_float32_that_fails_is_done_without(monkeypatch):
+    features_ND, labels_N = _data()
+    (expected,) = fit_logistic(features_ND, labels_N, 4, [1e-3])
+    search = logistic._search
+
+    def fails_in_float32(objective, start_EC, *arguments):
+        found_EC, gradient, used = search(objective, start_EC, *arguments)
+        return (found_EC * float("nan") if start_EC.dtype == torch.float32 else found_EC), gradient, used
+
+    monkeypatch.setattr(logistic, "_search", fails_in_float32)
+    (fit,) = fit_logistic(features_ND, labels_N, 4, [1e-3])
+    torch.testing.assert_close(fit.logits(features_ND), expected.logits(features_ND), atol=5e-3, rtol=0)
+
+
+def test_where_there_is_no_curvature_there_are_coordinates():
+    root = logistic._cholesky(torch.zeros(3, 3, dtype=torch.float64))
+    assert root.isfinite().all()
+    assert root.diagonal().min() > 0
+
+
+def test_few_iterations_are_shared_by_both_searches(monkeypatch):
+    counts = []
+    search = logistic._search
+    monkeypatch.setattr(logistic, "_search", lambda *args: (found := search(*args), counts.append(found[2]))[0])
+    features_ND, labels_N = _data()
+    next(fit_logistic(features_ND, labels_N, 4, [1e-4], iterations=6))
+    assert len(counts) == 2
+    assert sum(counts) <= 6
