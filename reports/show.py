@@ -78,11 +78,15 @@ def _claim_row(verdict: Verdict) -> list[str]:
     word = verdict.verdict
     if word == INCONCLUSIVE and verdict.leaning:
         word += f", leaning {verdict.leaning}"
-    estimate = "" if verdict.estimate is None else f"{verdict.estimate:+.1f}"
-    if verdict.low is not None:
-        estimate += f" [{verdict.low:+.1f}, {verdict.high:+.1f}]"
+    estimate = "" if verdict.estimate is None else _signed(verdict.estimate)
+    if verdict.low is not None and verdict.high is not None:
+        estimate += f" [{_signed(verdict.low)}, {_signed(verdict.high)}]"
     p = "" if verdict.p is None else f"{verdict.p:.2g}"
     return [word, verdict.stated, verdict.section, estimate, p, str(verdict.n_seeds), verdict.reason]
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.1f}" if number == 0 or abs(number) >= 0.1 else f"{number:+.1g}"
 
 
 def setting(report: Report) -> HTML:

@@ -213,9 +213,13 @@ def _check_metrics(spec: Any, metric: str, metrics: Collection[str]) -> None:
     for name in named:
         one_of("metric in report", name, metrics)
     if spec.best:
-        by = [name for name in metrics if name.startswith("train.") or ".validation_" in name]
-        one_of("report.best.by", spec.best.by, by)  # test pictures are not for choosing
+        by = [name for name in metrics if name == "train.accuracy" or ".validation_" in name]
+        if spec.best.by not in by:
+            allowed = f"one of {', '.join(by)}: test pictures are not for choosing"
+            raise InvalidValue("report.best.by", spec.best.by, allowed)
     if isinstance(spec, Panel):
+        if spec.away():
+            raise UserError("report.kind=panel draws one cell: neither best nor mean_over")
         one_of("report.evaluation", spec.evaluation, {name.partition(".")[0] for name in metrics} - {"train"})
     axes = [set(of_metric) for of_metric in spec.metric_axes(metric).values()]
     if any(of_metric != axes[0] or not of_metric for of_metric in axes):
@@ -239,7 +243,7 @@ def _check_places(spec: Any, shown: Mapping[str, int]) -> None:
     for key, values in shown.items():
         if isinstance(spec, Panel):
             if values > 1 and key not in of_metrics:
-                raise UserError(f"report.kind=panel draws one cell; the axis {key} has {values} values")
+                raise UserError(f"report.kind=panel draws one cell; the axis {key} has {values} values: keep one")
         elif values > 1 and key not in placed and not (isinstance(spec, Scatter) and key == METRIC):
             places = ", ".join((*spec.PLACES, "best.axis", "mean_over"))
             raise UserError(f"report.kind={spec.kind} does not show the axis {key}: name it in one of {places}")

@@ -104,7 +104,7 @@ def expand_leniently(request: Request, info: DatasetInfo) -> tuple[Grid, set[str
         raise UserError(f"study {study.name}: the command line leaves no cell: {' '.join(request.changes)}")
     references = [Cell({}, {}, maker.runs(one.set), reference=name) for name, one in study.references.items()]
     _check(request, info, cells)
-    mapped = (*_narrowed(request), *_set_by_scale(request), *maker.mapped.values())
+    mapped = (*_narrowed(request), *_set_by_scale(request, cells), *maker.mapped.values())
     grid = Grid(request, info, tuple(cells), tuple(references), mapped)
     return grid, _without_effect(request, cells)
 
@@ -119,27 +119,40 @@ def _narrowed(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-def _set_by_scale(request: Request) -> list[dict[str, Any]]:
-    """What the scale sets otherwise than the paper, where neither an axis nor the user has the say, likewise.
+def _set_by_scale(request: Request, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What the scale's own values are in some cell, where the paper's differ, as entries of `mapped`.
 
-    Of the data, the pictures' size only: reports name the data set anyway.
+    Not what has no effect there. Of the data, the pictures' size only: reports name the data set anyway.
     """
     study, scale = request.study, request.scale
     if scale.is_paper:
         return []
-    kinds = {f"{PREFIX}{kind}": EVALUATIONS[kind] for kind in study.kinds.values()}
-    known = {
-        **known_keys(RunConfig),
-        **{f"{of}.{key}": v for of, kind in kinds.items() for key, v in known_keys(kind).items()},
-    }
-    of_axes = {key for axis, values in study.values.items() for value in values for key in study.sets(axis, value)}
+    # What every value of an axis sets, or the user, is out of the scale's hands.
+    by_axes = [set.intersection(*({*study.sets(axis, value)} for value in study.values[axis])) for axis in study.values]
+    taken = {*request.overrides}.union(*by_axes)
+    ends = [cells[0].runs[0].config, cells[-1].runs[0].config]
+    without_effect = set.intersection(*(set(config.without_effect()) for config in ends))
+    paper = {**known_keys(RunConfig), **study.base}
     found = []
     for key, own in scale.base.items():
-        if key not in known or key in of_axes or key in request.overrides:
+        _, kind, rest = key.split(".", 2) if key.startswith(PREFIX) else ("", "", "")
+        if rest:
+            named = {name: one for name, one in study.asked.items() if one["kind"] == kind}
+            free = [name for name, one in named.items() if rest not in one and f"{PREFIX}{name}.{rest}" not in taken]
+            idle = {
+                idle
+                for name in free
+                for idle in evaluation_config(cells[0].runs[0].evaluations[name])[1].without_effect()
+            }
+            if not free or rest in idle:
+                continue
+            of_paper = study.base.get(key, known_keys(EVALUATIONS[kind])[rest])
+        elif key in without_effect or (key.startswith("data.") and key != "data.image_size"):
             continue
-        paper = study.base.get(key, known[key])
-        if plain(own) != plain(paper) and (key == "data.image_size" or not key.startswith("data.")):
-            found.append({"key": key, "paper": paper, "own": own})
+        else:
+            of_paper = paper[key]
+        if key not in taken and plain(own) != plain(of_paper):
+            found.append({"key": key, "paper": of_paper, "own": own})
     return found
 
 
@@ -161,10 +174,10 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
             raise InvalidValue("train.batch_size", run.config.train.batch_size, allowed)
         if id(run.evaluations) not in configs:
             typed = {name: evaluation_config(tree)[1] for name, tree in run.evaluations.items()}
-            _check_metrics(request.study, typed, info)
             configs[id(run.evaluations)] = typed
         for name, config in configs[id(run.evaluations)].items():
             check_evaluation(name, config, run.config, info)
+    _check_metrics(request.study, list(configs.values()), info)
     max_bad = data_config(request).max_bad
     if len(info.bad) > max_bad:
         found = f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}"
@@ -177,15 +190,16 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
                     raise UserError(f"{where}: axis {axis}: the cells of a study share one data set, not {key}")
 
 
-def _check_metrics(study: Study, evaluation_of: Mapping[str, Any], info: DatasetInfo) -> None:
-    """Raises: InvalidValue for a metric that these settings or these pictures do not give."""
+def _check_metrics(study: Study, evaluations_of: Sequence[Mapping[str, Any]], info: DatasetInfo) -> None:
+    """Raises: InvalidValue for a metric that these settings give in no cell, or for top-5 of five classes or fewer."""
     if study.metric.endswith(".top5") and len(info.classes) <= 5:
         raise InvalidValue("metric", study.metric, f"top-5 needs more than {len(info.classes)} classes")
-    for wanted in sorted(study.named_metrics):
+    for wanted, where in sorted(study.named_metrics.items()):
         name, _, metric = wanted.partition(".")
-        given = () if name == "train" else evaluation_of[name].metrics()
-        if name != "train" and metric not in given:
-            raise InvalidValue("metric", wanted, f"with these settings one of {', '.join(given)}")
+        if name != "train":
+            given = dict.fromkeys(given for evaluation_of in evaluations_of for given in evaluation_of[name].metrics())
+            if metric not in given:
+                raise InvalidValue(where, wanted, f"with these settings one of {', '.join(given)}")
 
 
 def _without_effect(request: Request, cells: Sequence[Cell]) -> set[str]:

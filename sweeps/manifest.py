@@ -42,7 +42,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
             "name": first.data.name,
             "image_size": first.data.image_size,
             "has_stand_ins": any(
-                evaluation.get("source") == "procedural"
+                evaluation["kind"] == "transfer" and evaluation["source"] == "procedural"
                 for cell in grid.cells
                 for evaluation in cell.runs[0].evaluations.values()
             ),

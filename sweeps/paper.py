@@ -123,6 +123,8 @@ def check_paper(paper: PaperNumbers, axes: Mapping[str, Sequence[Any]], metrics:
     """Refuse blocks, axes and metrics that are not there; `axes` include those of the metrics. Raises: UserError."""
     if paper.source:
         _block(paper.source, "paper.source")
+    elif not all(lookup.block for lookup in paper.numbers) or not all(group.block for group in paper.others):
+        raise UserError("paper.source: missing")
     for number, lookup in enumerate(paper.numbers):
         where = f"paper.numbers.{number}"
         validate_selection(lookup.when, axes, f"{where}.when")

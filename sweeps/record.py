@@ -216,7 +216,7 @@ def describe(manifest: Manifest) -> str:
     if manifest.overrides:
         lines.append(f"Changed on the command line: {', '.join(manifest.overrides)}.")
     if study.paper is not None:
-        lines.append(f"In the paper: {study.paper.what} {study.paper.where}".rstrip() + ".")
+        lines.append(f"In the paper: {' '.join(filter(None, (study.paper.what, study.paper.where)))}.")
     return "\n\n".join(line for line in lines if line)
 
 

@@ -31,13 +31,17 @@ def show(grid: Grid, view: View, console: Console) -> None:
 
 
 def watch(grid: Grid, look: Callable[[], View], console: Console) -> None:
-    """Show the status again and again until no run is known to be running or queued, or until Ctrl-C."""
+    """Show the status again and again until no run is running or queued, or until Ctrl-C.
+
+    Where SLURM does not say what is queued, any run may be that is not done and has not failed.
+    """
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             view = look()
             live.update(_page(grid, view), refresh=True)
             states = {state.state for state in view.states.values()}
-            if view.queue_known and states.isdisjoint({State.RUNNING, State.QUEUED}):
+            waiting = {State.RUNNING, State.QUEUED} if view.queue_known else {*State} - {State.DONE, State.FAILED}
+            if states.isdisjoint(waiting):
                 return
             time.sleep(WATCH_CLUSTER_SECONDS if view.tasks or not view.queue_known else WATCH_SECONDS)
 

@@ -96,12 +96,15 @@ class Study:
         return {name: settings["kind"] for name, settings in self.asked.items()}
 
     @property
-    def named_metrics(self) -> set[str]:
-        """Those that the report and the claims need."""
+    def named_metrics(self) -> dict[str, str]:
+        """Those that the report and the claims need, with the key that names them."""
         spec = parse_report(self.report)
-        of_claims = {name for claim in parse_claims(self.claims) for name in metrics_of(claim.check)}
-        tuned_by = {spec.best.by} if spec.best else set()
-        return {self.metric, *spec.metric_axes(self.metric), *tuned_by, *of_claims}
+        claims = enumerate(parse_claims(self.claims))
+        found = {name: f"claims.{number}.check" for number, claim in claims for name in metrics_of(claim.check)}
+        found |= dict.fromkeys(spec.metric_axes(self.metric), "report.metrics")
+        if spec.best:
+            found[spec.best.by] = "report.best.by"
+        return {**found, self.metric: "metric"}
 
     @property
     def metrics(self) -> list[str]:

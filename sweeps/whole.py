@@ -62,11 +62,8 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on
         line = f"{grid.request.study.name:24} {len(grid.cells):6} {len(runs):6} {len(runs - seen):6}"
         console.print(f"{line} {len(runs & to_train):9}  {hours:.2f}", highlight=False)
         seen |= runs
-    elsewhere = {grid.request.study.name: paper.data for grid in grids if (paper := grid.request.study.paper)}
-    for data in dict.fromkeys(elsewhere.values()) if request.scale.is_paper else ():
-        if data != request.data["data.name"]:
-            named = ", ".join(name for name, of_paper in elsewhere.items() if of_paper == data)
-            console.print(f"the paper has {named} on {data}: say study=NAME data={data} for what they cost there")
+    if request.scale.is_paper:
+        _name_other_pictures(grids, console)
     asked = sum(len(grid.runs()) for grid in grids)
     saved = 100 * (1 - len(together) / asked)
     alone = sum(cost[run] for grid in grids for run in grid.runs())
@@ -82,3 +79,13 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on
         f"{sum(disk_bytes(run.config) for run in whole.train) / 1e6:,.0f} MB of disk",
         highlight=False,
     )
+
+
+def _name_other_pictures(grids: Sequence[Grid], console: Console) -> None:
+    """Say which studies the paper has on other pictures than those that they are counted on here."""
+    here = grids[0].request.data["data.name"]
+    data_of = {grid.request.study.name: paper.data for grid in grids if (paper := grid.request.study.paper)}
+    for data in dict.fromkeys(data_of.values()):
+        if data != here:
+            named = ", ".join(name for name, its_data in data_of.items() if its_data == data)
+            console.print(f"the paper has {named} on {data}: say study=NAME data={data} for what they cost there")

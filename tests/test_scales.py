@@ -62,6 +62,15 @@ def test_what_a_scale_sets_outright_stands_in_the_manifest_unless_an_axis_or_the
     changed = mapped(on_cifar, "encoder.stem=cifar", "evaluate.linear.protocol=sgd")
     assert not {"encoder.stem", "evaluate.linear.protocol"} & {entry["key"] for entry in changed}
     assert all(not entry["key"].startswith("evaluate.transfer") for entry in mapped(on_cifar))
+    by_itself = {**on_cifar, "evaluations": {"linear": {"protocol": "sgd"}}}
+    by_name = {**on_cifar, "evaluations": {"mine": {"kind": "linear"}}, "metric": "mine.top1"}
+    for study, words in ((by_itself, []), (by_name, ["evaluate.mine.protocol=sgd"])):
+        assert "evaluate.linear.protocol" not in {entry["key"] for entry in mapped(study, *words)}
+    assert "evaluate.linear.protocol" in {entry["key"] for entry in mapped(by_name)}
+    half = {**STUDY, "axes": {"strength": {"the scale's": {}, "strong": {"augment.color_strength": 1.0}}}, "scales": {}}
+    assert {"key": "augment.color_strength", "paper": 1.0, "own": 0.5} in mapped(half)
+    untrained = mapped({**STUDY, "axes": {"train.epochs": [0]}, "scales": {}})
+    assert "optimizer.name" not in {entry["key"] for entry in untrained}
 
 
 def test_a_study_that_transfers_to_stand_ins_says_so(tmp_path: Path):

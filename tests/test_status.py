@@ -44,6 +44,8 @@ def test_watching_ends_when_nothing_runs_or_waits_any_more_but_not_because_slurm
     here, cluster = status.WATCH_SECONDS, status.WATCH_CLUSTER_SECONDS
     assert waited == [here, cluster, cluster]
     assert "1 done" in output.getvalue()
+    # Looked at where there is no SLURM: nothing is left to wait for.
+    status.watch(grid, lambda: View(done, {}, queue_known=False), Console(file=io.StringIO()))
 
 
 def test_the_log_of_a_run_is_found_whichever_study_it_belongs_to(tmp_path, capsys):

@@ -225,15 +225,16 @@ ONE_CELL = {"axes": {}, "paper": None}
         ({"report": {"kind": "lines", "x": "size"}}, "unknown axis in report.x 'size': allowed: metric, strength, train.objective"),
         ({"report": {"kind": "table", "metrics": ["linear.top2"]}}, "unknown metric in report 'linear.top2': did you mean"),
         ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.val"}}}, "unknown metric in report 'linear.val'"),
-        ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.top1"}}}, "unknown report.best.by 'linear.top1': did you mean"),
-        ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.validation_top1"}}}, "metric=linear.validation_top1: with these settings one of top1, top5"),
+        ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.top1"}}}, "report.best.by=linear.top1: one of linear.validation_top1, train.accuracy: test pictures are not for choosing"),
+        ({"report": {"kind": "table", "best": {"axis": "strength", "by": "linear.validation_top1"}}}, "report.best.by=linear.validation_top1: with these settings one of top1, top5"),
         ({"report": {"kind": "table", "rows": "strength", "bold": "strength"}}, "report.bold=strength: metrics of transfer; linear.top1 has no test"),
-        ({"evaluations": ["linear", "histograms"], "report": {"kind": "panel", "figure": "histograms", "evaluation": "histograms"}}, "report.kind=panel draws one cell; the axis train.objective has 2 values"),
+        ({"evaluations": ["linear", "histograms"], "report": {"kind": "panel", "figure": "histograms", "evaluation": "histograms"}}, "report.kind=panel draws one cell; the axis train.objective has 2 values: keep one"),
+        (paper(source=""), "paper.source: missing"),
         ({**ONE_CELL, "report": {"kind": "panel", "figure": "histograms", "evaluation": "linear"}}, "report.evaluation=linear: an evaluation of the kind histograms"),
         ({"scales": {"minni": {"narrow": {"strength": ["1"]}}}}, "unknown scale in scales 'minni': did you mean 'mini'?"),
         (claim({"form": "all", "checks": []}), "claims.0.check.checks=[]: at least one check"),
         (claim({"form": "monotone", "along": "strength", "cells": {"strength": "1"}}), "cells at two values of strength at least"),
-        (claim({"form": "range", "cells": {}, "within": 1, "metric": "linear.validation_top1"}), "metric=linear.validation_top1: with these settings one of top1, top5"),
+        (claim({"form": "range", "cells": {}, "within": 1, "metric": "linear.validation_top1"}), "claims.0.check=linear.validation_top1: with these settings one of top1, top5"),
         ({"paper": None, **claim({"form": "correlation", "above": 0.5})}, "claims.0.check.form=correlation: a study with numbers of the paper"),
         (paper(source="table99"), "unknown paper.source 'table99': did you mean 'table"),
         (paper(wher="x"), "unknown key 'paper.wher'"),
@@ -269,5 +270,7 @@ def test_a_wrong_study_file_is_one_line_with_its_name(tmp_path, changes: dict, l
     with pytest.raises(UserError) as caught:
         grid(tmp_path, changes)
     assert line in str(caught.value)
-    assert re.match(rf"{re.escape(str(tmp_path))}/study/own.yaml: |metric=", str(caught.value))
+    assert re.match(
+        rf"{re.escape(str(tmp_path))}/study/own.yaml: |metric=|report.best.by=|claims.0.check=", str(caught.value)
+    )
     assert "\n" not in str(caught.value)

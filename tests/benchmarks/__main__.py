@@ -3,7 +3,7 @@
 Each line says how much work a second of wall time and of processor time did, median (least to most) of n rounds, and
 the ratio of ours to it. The contenders of a case take turns in one process. `pip install -e '.[bench]'` installs the
 peers. Without `planner`, which makes 100,000 run directories, and `sweep`, which trains 50 runs of `mini` three times,
-it takes about ten minutes on two cores, with `--quick` about three.
+it takes about twenty minutes on two cores, with `--quick` about eight.
 """
 
 import argparse
