@@ -1,10 +1,10 @@
-"""Time to 35% kNN accuracy on CIFAR-10 pictures: ours, ours with lightly's optimizer, and lightly + Lightning.
+"""Time to 35% kNN accuracy on CIFAR-10 pictures: ours, ours with SGD, and lightly + Lightning.
 
 The same pictures, encoder, batch and augmentation (crop, flip, colour distortion on both branches). lightly is as its
-documentation has it: SGD at a constant rate of 0.06, its loss's temperature and head. Ours is the recipe of `mini`, and the
-same with SGD at a peak rate of 0.06, warm-up and cosine kept. The accuracy is looked at every few steps, by the same
-function for all; looking does not count, though lightly's workers get ahead meanwhile. Needs the archive of CIFAR-10 pictures
-in ../shared/data, and says so where it is missing.
+documentation has it: SGD at a constant rate of 0.06, its loss's temperature and head. Ours is the recipe of `mini`, and
+the same with SGD at a peak rate of 0.06, warm-up and cosine kept. The accuracy is looked at every few steps, by the same
+function for all; looking does not count, though lightly's workers get ahead meanwhile. Needs the archive of CIFAR-10
+pictures in ../shared/data, and says so where it is missing.
 """
 
 import itertools
