@@ -2,7 +2,7 @@
 
 The same pictures, encoder, batch and augmentation (crop, flip, colour distortion on both branches). lightly is as its
 documentation has it: SGD at a constant rate of 0.06, its loss's temperature and head. Ours is the recipe of `mini`, and
-the same with SGD at a peak rate of 0.06, warm-up and cosine kept. The accuracy is looked at every few steps, by the same
+the same with SGD at a peak rate of 0.06, warm-up and cosine kept. Accuracy is looked at every few steps, by the same
 function for all; looking does not count, though lightly's workers get ahead meanwhile. Needs the archive of CIFAR-10
 pictures in ../shared/data, and says so where it is missing.
 """
