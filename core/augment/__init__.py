@@ -34,7 +34,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
 }
 
 CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
-"""Float pictures worked on at a time: about what a cache holds, or a share of a GPU's memory."""
+"""Float pictures worked on at a time: about what the cache of a CPU thread holds, or a share of a GPU's memory."""
 
 
 def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
@@ -94,7 +94,8 @@ class Augmenter:
         device = x_NCHW.device
         shape = (len(views) * count, channels, self.image_size, self.image_size)
         out_NCHW = torch.empty(shape, device=device, memory_format=torch.channels_last)
-        chunk = max(1, CHUNK_BYTES[device.type] // (4 * channels * self.image_size**2))
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
+        chunk = max(1, threads * CHUNK_BYTES[device.type] // (4 * channels * self.image_size**2))
         # An autocast around the training step would turn the crop's matrix products into bfloat16.
         with torch.autocast(device.type, enabled=False):
             for start in range(0, count, chunk):
