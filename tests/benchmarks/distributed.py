@@ -59,6 +59,7 @@ def _rank(rank: int, config: RunConfig, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for dtype in (torch.float32, torch.float64):
         torch.save(first_step(config, folder / f"{rank}", dtype), folder / f"{rank}.{dtype}.pt")
+    dist.barrier()  # a process that leaves while the other still speaks to it may abort
     dist.destroy_process_group()
 
 
