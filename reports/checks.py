@@ -66,6 +66,16 @@ class _Check:
 
 
 @_typed
+class _OfCells(_Check):
+    """Looks at some cells alone."""
+
+    cells: Selection
+
+    def selections(self) -> list[Needed]:
+        return [Needed(self.cells)]
+
+
+@_typed
 class MeanOf:
     """Some cells and one of their metrics, averaged."""
 
@@ -140,15 +150,12 @@ class Smallest(_Extreme):
 
 
 @_typed
-class AbovePublished(_Check):
+class AbovePublished(_OfCells):
     """The largest of `cells` is above the number that the paper prints for each of some other `methods` (none: all)."""
 
     form: Literal["above_published"]
     cells: Selection = field(default_factory=dict)
     methods: list[str] = field(default_factory=list)
-
-    def selections(self) -> list[Needed]:
-        return [Needed(self.cells)]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         (values,) = found
@@ -177,15 +184,11 @@ class Equal(_OfTwo):
 
 
 @_typed
-class Range(_Check):
+class Range(_OfCells):
     """Any two of the cells differ by less than `within`."""
 
     form: Literal["range"]
-    cells: Selection
     within: float
-
-    def selections(self) -> list[Needed]:
-        return [Needed(self.cells)]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         (values,) = found
@@ -196,15 +199,11 @@ class Range(_Check):
 
 
 @_typed
-class Below(_Check):
+class Below(_OfCells):
     """Each of the cells is below `bound`, in the units of the metric."""
 
     form: Literal["below"]
-    cells: Selection
     bound: float
-
-    def selections(self) -> list[Needed]:
-        return [Needed(self.cells)]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         (values,) = found
@@ -212,7 +211,7 @@ class Below(_Check):
 
 
 @_typed
-class Monotone(_Check):
+class Monotone(_OfCells):
     """The mean of the cells goes up (down) with every step along an axis; a step back up to `tolerance` is let go."""
 
     form: Literal["monotone"]
@@ -220,9 +219,6 @@ class Monotone(_Check):
     direction: Literal["increasing", "decreasing"] = "increasing"
     cells: Selection = field(default_factory=dict)
     tolerance: float = 0.0
-
-    def selections(self) -> list[Needed]:
-        return [Needed(self.cells)]
 
     def measure(self, found: Sequence[Values]) -> Measurement:
         (values,) = found

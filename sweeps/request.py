@@ -106,8 +106,9 @@ def load_study(name: str, folders: Sequence[Path] = ()) -> Study:
     called = file if file in own else file.relative_to(ABLATIONS.parent)
     try:
         study = _parse_study(OmegaConf.to_container(OmegaConf.load(file), resolve=True), name)
+        known = _options("scale", folders)
         for scale in study.scales:
-            if scale not in (known := _options("scale", folders)):
+            if scale not in known:
                 raise unknown_name("scale in scales", scale, known)
         return study
     except (UserError, OmegaConfBaseException, yaml.YAMLError, OSError) as error:

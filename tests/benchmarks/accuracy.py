@@ -31,7 +31,7 @@ from core.train import Stopped, Training
 from sweeps.grid import data_config, expand
 from sweeps.request import read
 from tests.benchmarks.augment import Pictures
-from tests.benchmarks.end_to_end import SimCLR
+from tests.benchmarks.end_to_end import SimCLR, quiet_trainer
 from tests.benchmarks.measure import ROOT, Contender, Line, Turn, compare, cpu_seconds
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-images.tar.xz"
@@ -141,15 +141,7 @@ def by_lightly(config: RunConfig) -> Contender:
     def run() -> Turn:
         loader = DataLoader(dataset, config.train.batch_size, shuffle=True, drop_last=True, num_workers=2)
         look = Look(config)
-        trainer = lightning.Trainer(
-            max_epochs=MOST_EPOCHS,
-            accelerator="cpu",
-            callbacks=[look],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = quiet_trainer(look, max_epochs=MOST_EPOCHS)
         trainer.fit(SimCLR(config), loader)
         if not trainer.should_stop:
             raise RuntimeError(f"lightly did not reach {GOAL}% in {MOST_EPOCHS} epochs")

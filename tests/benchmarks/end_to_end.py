@@ -110,6 +110,20 @@ class Stopwatch(lightning.Callback):
         self.ended = now
 
 
+def quiet_trainer(callback: lightning.Callback, max_steps: int = -1, max_epochs: int = -1) -> lightning.Trainer:
+    """Lightning's trainer on the CPU without files and bars; -1: no limit."""
+    return lightning.Trainer(
+        max_steps=max_steps,
+        max_epochs=max_epochs,
+        accelerator="cpu",
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
 def by_lightly(training: Training, steps: int) -> Contender:
     config = training.config
     batch = config.train.batch_size
@@ -125,15 +139,7 @@ def by_lightly(training: Training, steps: int) -> Contender:
         dataset = Pictures(x_NCHW.repeat(-(-wanted // len(x_NCHW)), 1, 1, 1)[:wanted], transform)
         loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, num_workers=workers)
         stopwatch = Stopwatch(ready)
-        trainer = lightning.Trainer(
-            max_steps=ready + steps,
-            accelerator="cpu",
-            callbacks=[stopwatch],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = quiet_trainer(stopwatch, max_steps=ready + steps)
         trainer.fit(module, loader)
         wall, cpu = (end - begin for begin, end in zip(stopwatch.began, stopwatch.ended, strict=True))
         return Turn(steps * batch, wall, cpu)
