@@ -132,19 +132,20 @@ def _set_by_scale(request: Request, cells: Sequence[Cell]) -> list[dict[str, Any
     taken = {*request.overrides}.union(*by_axes)
     ends = [cells[0].runs[0].config, cells[-1].runs[0].config]
     without_effect = set.intersection(*(set(config.without_effect()) for config in ends))
+    asked = cells[0].runs[0].evaluations
+    idle_of = {name: evaluation_config(tree)[1].without_effect() for name, tree in asked.items()}
     paper = {**known_keys(RunConfig), **study.base}
     found = []
     for key, own in scale.base.items():
         _, kind, rest = key.split(".", 2) if key.startswith(PREFIX) else ("", "", "")
         if rest:
-            named = {name: one for name, one in study.asked.items() if one["kind"] == kind}
-            free = [name for name, one in named.items() if rest not in one and f"{PREFIX}{name}.{rest}" not in taken]
-            idle = {
-                idle
-                for name in free
-                for idle in evaluation_config(cells[0].runs[0].evaluations[name])[1].without_effect()
-            }
-            if not free or rest in idle:
+            if not any(
+                one["kind"] == kind
+                and rest not in one
+                and rest not in idle_of[name]
+                and f"{PREFIX}{name}.{rest}" not in taken
+                for name, one in study.asked.items()
+            ):
                 continue
             of_paper = study.base.get(key, known_keys(EVALUATIONS[kind])[rest])
         elif key in without_effect or (key.startswith("data.") and key != "data.image_size"):

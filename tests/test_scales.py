@@ -67,6 +67,13 @@ def test_what_a_scale_sets_outright_stands_in_the_manifest_unless_an_axis_or_the
     for study, words in ((by_itself, []), (by_name, ["evaluate.mine.protocol=sgd"])):
         assert "evaluate.linear.protocol" not in {entry["key"] for entry in mapped(study, *words)}
     assert "evaluate.linear.protocol" in {entry["key"] for entry in mapped(by_name)}
+    both = {
+        "linear_food": {"kind": "transfer", "protocol": "linear"},
+        "tuned_food": {"kind": "transfer", "protocol": "finetune"},
+    }
+    for word in ("l2_values", "steps"):  # each has an effect on one of the two
+        found = mapped({**on_cifar, "evaluations": both, "metric": "linear_food.score"})
+        assert f"evaluate.transfer.{word}" in {entry["key"] for entry in found}
     half = {**STUDY, "axes": {"strength": {"the scale's": {}, "strong": {"augment.color_strength": 1.0}}}, "scales": {}}
     assert {"key": "augment.color_strength", "paper": 1.0, "own": 0.5} in mapped(half)
     untrained = mapped({**STUDY, "axes": {"train.epochs": [0]}, "scales": {}})
