@@ -31,7 +31,8 @@ def freeze(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
-            for file in files:
+            compiled = (ROOT / "core").rglob("__pycache__/*.nb[ic]")  # numba's cache: the jobs need not compile again
+            for file in [*files, *compiled]:
                 copy = temporary / file.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)

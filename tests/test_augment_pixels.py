@@ -7,6 +7,7 @@ import torch
 import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
+from core.augment import Augmenter, kernels
 from core.augment.color import Color
 from core.augment.filters import Blur, Noise, Sobel, blur_kernel_size
 from core.augment.geometry import Crop, Cutout, Rotate
@@ -15,6 +16,13 @@ from core.randomness import generator
 
 TOLERANCE = 1 / 255
 OPERATIONS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
+
+
+@pytest.fixture(autouse=True, params=["compiled", "tensors"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test takes both ways: compiled for a CPU, and the tensor operations that a GPU runs."""
+    if request.param == "tensors":
+        monkeypatch.setattr(kernels, "take", lambda x_NCHW: False)
 
 
 def pictures(count: int, size: int) -> Tensor:
@@ -185,3 +193,29 @@ def test_noise_has_the_drawn_deviation():
     assert torch.allclose(added.std((1, 2, 3)), parameters["std_N"].float(), rtol=0.05)
     assert added.mean().abs() < 1e-3
     assert not torch.equal(added[0], added[1])
+
+
+@pytest.mark.parametrize(("stored", "size"), [(32, 32), (20, 32), (40, 32)])
+def test_both_ways_differ_by_rounding(stored: int, size: int, monkeypatch: pytest.MonkeyPatch):
+    augmenter = Augmenter(AugmentConfig(), size)
+    x_NCHW = pictures(64, stored).contiguous(memory_format=torch.channels_last)
+    draws = augmenter.draw(64, 0, 0)
+    views_NCHW = augmenter.two_views(x_NCHW, draws)
+    monkeypatch.setattr(kernels, "take", lambda x_NCHW: False)
+    assert difference(views_NCHW, augmenter.two_views(x_NCHW, draws)) < 1e-4
+
+
+def test_the_number_of_threads_changes_nothing():
+    augmenter = Augmenter(AugmentConfig(), 24)
+    x_NCHW = pictures(37, 30)
+    draws = augmenter.draw(37, 0, 0)
+    threads = torch.get_num_threads()
+    views = []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            views.append(augmenter.two_views(x_NCHW, draws))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(views[0], views[1])
+    assert torch.equal(views[0], views[2])

@@ -36,3 +36,19 @@ def test_the_same_code_is_copied_once_and_other_code_elsewhere(tmp_path, monkeyp
     assert (first / "core" / "module.py").read_text() == "x = 1\n"
     assert (second / "core" / "module.py").read_text() == "x = 2\n"
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])
+
+
+def test_what_numba_has_compiled_goes_with_the_copy(tmp_path):
+    call = (
+        "import torch; from core.augment import kernels;"
+        "kernels.blur(torch.rand(2, 3, 8, 8), torch.tensor([0]), torch.ones(1, 3));"
+        "print(sum(kernels._blur.stats.cache_hits.values()))"
+    )
+
+    def hits(folder: Path) -> str:
+        run = [sys.executable, "-c", call]
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        return subprocess.run(run, cwd=folder, capture_output=True, text=True, check=True, env=environment).stdout
+
+    hits(snapshot.ROOT)
+    assert hits(snapshot.freeze(tmp_path)).strip() == "1"

@@ -8,6 +8,7 @@ Sources: the paper's App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a
 import torch
 from torch import Tensor
 
+from core.augment import kernels
 from core.augment.autoaugment import AutoAugment
 from core.augment.color import Color
 from core.augment.draws import Draws, Transform
@@ -108,7 +109,7 @@ class Augmenter:
                     y_NCHW = self._run(view, shared if last else shared.clone(), part)
                     if y_NCHW.dtype == torch.uint8:
                         y_NCHW = plain_view(y_NCHW, self.image_size)
-                    out_NCHW[number * count + start : number * count + stop] = y_NCHW
+                    kernels.copy(y_NCHW, out_NCHW[number * count + start : number * count + stop])
         return out_NCHW
 
     def _run(self, stage: str, x_NCHW: Tensor, draws: Draws) -> Tensor:

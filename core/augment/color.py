@@ -6,7 +6,9 @@ Each operation equals its namesake in torchvision.transforms.v2.functional on fl
 import torch
 from torch import Tensor
 
+from core.augment import kernels
 from core.augment.draws import Parameters, indices, uniform
+from core.augment.kernels import CONTRAST, HUE, SATURATION
 from core.config import AugmentConfig
 
 
@@ -51,10 +53,6 @@ def hue(x_NCHW: Tensor, turn_N111: Tensor) -> None:
     torch.clamp(x_NCHW, smallest, largest, out=x_NCHW)
 
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-"""The columns of `amount_N4` and the numbers in `order_N4`, as in torchvision's ColorJitter."""
-
-
 class Color:
     """ColorJitter(0.8s, 0.8s, 0.8s, 0.2s) with `color_p`, then grey with `gray_p` (App. A)."""
 
@@ -81,8 +79,11 @@ class Color:
         """The three blends of all pictures together, and each picture's hue before, between or after them.
 
         Pictures are sorted by the place of their hue, those without jitter last, so that every operation
-        works in place on a slice.
+        works in place on a slice. On a CPU picture by picture.
         """
+        if kernels.take(x_NCHW):
+            kernels.color(x_NCHW, **parameters)
+            return x_NCHW
         order_N4 = parameters["order_N4"]
         hue_N = torch.where(parameters["jitter_N"], (order_N4 == HUE).int().argmax(1), 4)
         sorted_N = hue_N.argsort()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.augment import kernels
 from core.augment.draws import Parameters, indices, per_picture, uniform
 from core.config import AugmentConfig
 
@@ -34,7 +35,11 @@ class Blur:
         # Below 1e-3 the weights of the neighbours are 0 in any case; the limit keeps the division finite.
         sigma_N1 = parameters["sigma_N"][blur_N, None].clamp(min=1e-3)
         offset_K = torch.arange(-self.radius, self.radius + 1)
-        weights_NK = torch.softmax(-0.5 * (offset_K / sigma_N1) ** 2, 1).float().to(x_NCHW.device)
+        weights_NK = torch.softmax(-0.5 * (offset_K / sigma_N1) ** 2, 1).float()
+        if kernels.take(x_NCHW):
+            kernels.blur(x_NCHW, index, weights_NK)
+            return x_NCHW
+        weights_NK = weights_NK.to(x_NCHW.device)
         part_NCHW = x_NCHW.index_select(0, index)
         blurred_NCHW = per_picture_filter(part_NCHW, weights_NK[:, None], weights_NK[:, :, None])
         return x_NCHW.index_copy_(0, index, blurred_NCHW.clamp_(0, 1))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.augment import kernels
 from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
 
@@ -57,17 +58,16 @@ class Crop:
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
         boxes_N4 = self.boxes(parameters, *x_NCHW.shape[2:])
         stored = x_NCHW.dtype == torch.uint8
-        x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
         shrinking_N = (boxes_N4[:, 2:] > self.image_size).any(1)
         if not shrinking_N.any():
             y_NCHW = enlarge(x_NCHW, boxes_N4, parameters["flip_N"], self.image_size)
         else:
-            y_NCHW = x_NCHW.new_empty(*x_NCHW.shape[:2], self.image_size, self.image_size)
+            y_NCHW = torch.empty(*x_NCHW.shape[:2], self.image_size, self.image_size, device=x_NCHW.device)
             index = indices(~shrinking_N, x_NCHW)
             rest = (x_NCHW.index_select(0, index), boxes_N4[~shrinking_N], parameters["flip_N"][~shrinking_N])
             y_NCHW.index_copy_(0, index, enlarge(*rest, self.image_size))
             for number in shrinking_N.nonzero()[:, 0].tolist():
-                y_NCHW[number] = shrink(x_NCHW[number], boxes_N4[number], self.image_size)
+                y_NCHW[number] = shrink(x_NCHW[number].float(), boxes_N4[number], self.image_size)
                 if parameters["flip_N"][number]:
                     y_NCHW[number] = y_NCHW[number].flip(2)
         return (y_NCHW.mul_(1 / 255) if stored else y_NCHW).clamp_(0, 1)
@@ -76,9 +76,12 @@ class Crop:
 def enlarge(x_NCHW: Tensor, boxes_N4: Tensor, flip_N: Tensor, size: int) -> Tensor:
     """Crops (top, left, height, width), none longer than `size`, resized bilinearly, and mirrored where `flip_N` says.
 
-    All pictures at once, each output pixel between its four neighbours, those beyond the crop's edge being the edge.
-    Antialias changes nothing here, as no crop shrinks.
+    Each output pixel lies between its four neighbours, those beyond the crop's edge being the edge; uint8 pictures
+    become float ones in 0..255. Antialias changes nothing here, as no crop shrinks.
     """
+    if kernels.take(x_NCHW):
+        return kernels.enlarge(x_NCHW, boxes_N4, flip_N, size)
+    x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
     top_N, left_N, h_N, w_N = boxes_N4.to(x_NCHW.device).unbind(1)
     grid_NSS2 = x_NCHW.new_empty(len(x_NCHW), size, size, 2)
     across_NS = _places(left_N, w_N, size, x_NCHW.shape[3])
