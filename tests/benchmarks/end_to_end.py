@@ -1,15 +1,21 @@
 """Images per second of a SimCLR pretraining with ours and with lightly + Lightning, same encoder, batch and recipe.
 
 Ours is the training loop with all that it does beside (journal, checkpoints). lightly's is the example of its
-documentation: its transform in a DataLoader of worker processes, its projection head and loss, Lightning's trainer.
-Both train on one thread, as a worker of a sweep does; lightly's pictures come from two worker processes beside. The
-first steps, in which workers start and fill their queue, do not count.
+documentation: its transform in a DataLoader of two worker processes, its projection head and loss, Lightning's
+trainer. Each has two cores: ours for two runs at once with one thread each, as a sweep trains, and for comparison
+with one such run alone. lightly's main process trains on one thread and its workers share the rest, which fills both
+cores, so two of it at once would not get more done. The first steps, in which workers start and fill their queue, do
+not count.
 """
 
+import contextlib
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytorch_lightning as lightning
 import torch
@@ -53,9 +59,36 @@ def lines(quick: bool) -> Iterator[Line]:
             config = run_config(unflatten({**COMMON, **settings, **size, "data.cache_dir": f"{name}/data"}))
             training = Training(config, RunDirectory.create(Path(name) / "runs", config))
             training.model.train()
-            contenders = {"lightly + Lightning": by_lightly(training, steps), "ours": full_steps(training, steps)}
-            yield from compare("end_to_end", f"{case}, batch {config.train.batch_size}", "images/s", contenders, 3)
+            with two_runs(config, Path(name), steps) as ours:
+                contenders = {
+                    "lightly + Lightning": by_lightly(training, steps),
+                    "ours, one run": full_steps(training, steps),
+                    "ours": ours,
+                }
+                yield from compare("end_to_end", f"{case}, batch {config.train.batch_size}", "images/s", contenders, 3)
             training.close()
+
+
+@contextlib.contextmanager
+def two_runs(config: RunConfig, folder: Path, steps: int) -> Iterator[Contender]:
+    """A contender that makes `steps` steps in each of two processes at once."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, spawn, _begin, (config, folder, spawn.Barrier(2))) as pool:
+        yield lambda: sum(pool.map(_train, [steps, steps]))
+
+
+def _begin(config: RunConfig, folder: Path, both: Barrier) -> None:
+    """In each of the two processes: a training of its own, kept for all turns."""
+    global _training, _both
+    torch.set_num_threads(1)
+    _training = Training(config, RunDirectory.create(Path(tempfile.mkdtemp(dir=folder)), config))
+    _training.model.train()
+    _both = both
+
+
+def _train(steps: int) -> float:
+    _both.wait()  # or one process could take both parts
+    return full_steps(_training, steps)()
 
 
 class SimCLR(lightning.LightningModule):
