@@ -103,7 +103,7 @@ def read_json(path: str | Path) -> Any:
     """The value in a file that is whole or absent; None where it is absent."""
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read())
+            return json.loads(file.read().decode())  # from bytes, json would look for the encoding first
     except FileNotFoundError:
         return None
 
