@@ -15,7 +15,7 @@ from core.rundir import read_json
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_FILE = "SOURCE.json"
 """Beside the packages in a copy of the program (sweeps/snapshot.py): {"commit", "dirty"}."""
-PACKAGES = ("torch", "torchvision", "numpy", "pillow")
+PACKAGES = ("torch", "torchvision", "numba", "numpy", "pillow")
 """The packages that can change a number; the rest is in the environment of whoever runs it."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 

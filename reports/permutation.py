@@ -18,7 +18,7 @@ from reports.collect import read_record
 from reports.manifest import plain
 from reports.shown import Point, Shown
 from reports.spec import keys
-from reports.statistics import special
+from reports.statistics import scipy_special
 
 ALPHA = 0.05
 EXCHANGES = 10_000
@@ -60,7 +60,7 @@ def p_of_top1(difference_N: np.ndarray) -> float:
     """Of all exchanges at once: with equal weights the difference is binomial over the pictures of one model alone."""
     only_first, only_second = int((difference_N > 0).sum()), int((difference_N < 0).sum())
     n, fewer = only_first + only_second, min(only_first, only_second)
-    return min(1.0, 2 * float(special().bdtr(fewer, n, 0.5))) if n else 1.0
+    return min(1.0, 2 * float(scipy_special().bdtr(fewer, n, 0.5))) if n else 1.0
 
 
 def p_of_signs(weighted_N: np.ndarray, random: np.random.Generator) -> float:

@@ -89,7 +89,7 @@ def p_greater(values: Numbers) -> float:
     mean, error = float(np.mean(values)), standard_error(values)
     if error == 0:
         return 0.0 if mean > 0 else 1.0
-    return float(special().stdtr(np.size(values) - 1, -mean / error))
+    return float(scipy_special().stdtr(np.size(values) - 1, -mean / error))
 
 
 def holm(p_values: Numbers) -> list[float]:
@@ -166,7 +166,7 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 
 @cache
-def special() -> Any:
+def scipy_special() -> Any:
     """scipy.special, only when a number is asked for: importing it takes a fifth of a second."""
     from scipy import special
 
@@ -180,4 +180,4 @@ def _normal_quantile() -> float:
 
 @cache
 def _t_quantile(degrees: int) -> float:
-    return float(special().stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(scipy_special().stdtrit(degrees, (1 + LEVEL) / 2))

@@ -1,9 +1,10 @@
 """The code that queued jobs run: a copy of the program as it was at submission.
 
-`outputs/code/<hash>/` is named by its content, so submissions of the same code share one. `SOURCE.json` in it
+`outputs/code/<hash>/` is named by the code in it, so submissions of the same code share one. `SOURCE.json` in it
 says which commit it is and how it differs from it; results of the jobs are recorded with that.
 """
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -31,11 +32,11 @@ def freeze(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
-            compiled = (ROOT / "core").rglob("__pycache__/*.nb[ic]")  # numba's cache: the jobs need not compile again
-            for file in [*files, *compiled]:
+            for file in files:
                 copy = temporary / file.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
+            _copy_compiled(temporary)
             write_json(temporary / SOURCE_FILE, {"commit": commit, "dirty": dirty})
             (temporary / CHANGES_FILE).write_bytes(changes)
             temporary.chmod(0o755)
@@ -47,6 +48,15 @@ def freeze(folder: Path) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _copy_compiled(target: Path) -> None:
+    """What numba has compiled here, so that jobs on such processors need not compile again; they can where it fails."""
+    for file in (ROOT / "core").rglob("__pycache__/*.nb[ic]"):
+        copy = target / file.relative_to(ROOT)
+        with contextlib.suppress(OSError):
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def _is_code(file: Path) -> bool:

@@ -47,3 +47,12 @@ def tiny(data_cache: Path):
         return run_config(unflatten({**TINY, "data.cache_dir": str(data_cache), **(settings or {})}))
 
     return make
+
+
+@pytest.fixture(params=["compiled", "tensors"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs twice: with what is compiled for a CPU, and with the tensor operations that a GPU uses."""
+    if request.param == "tensors":
+        from core.augment import compiled
+
+        monkeypatch.setattr(compiled, "handles", lambda x_NCHW: False)

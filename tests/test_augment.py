@@ -12,6 +12,8 @@ from core.augment import Augmenter, plain_view
 from core.config import TRANSFORMS, AugmentConfig
 from core.randomness import generator
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def pictures(count: int, size: int, channels_last: bool = True) -> Tensor:
     """Smooth coloured pictures with some noise, so that every transformation changes them."""

@@ -40,15 +40,18 @@ def test_the_same_code_is_copied_once_and_other_code_elsewhere(tmp_path, monkeyp
 
 def test_what_numba_has_compiled_goes_with_the_copy(tmp_path):
     call = (
-        "import torch; from core.augment import kernels;"
-        "kernels.blur(torch.rand(2, 3, 8, 8), torch.tensor([0]), torch.ones(1, 3));"
-        "print(sum(kernels._blur.stats.cache_hits.values()))"
+        "import torch; from core.augment import compiled;"
+        "compiled.blur(torch.rand(2, 3, 8, 8), torch.tensor([0]), torch.ones(1, 3))"
     )
 
-    def hits(folder: Path) -> str:
+    def compiled_files(folder: Path) -> dict[str, int]:
+        environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
         run = [sys.executable, "-c", call]
-        environment = {**os.environ, "PYTHONPATH": str(folder)}
-        return subprocess.run(run, cwd=folder, capture_output=True, text=True, check=True, env=environment).stdout
+        subprocess.run(run, cwd=folder, check=True, env={**environment, "PYTHONPATH": str(folder)})
+        return {file.name: file.stat().st_mtime_ns for file in folder.rglob("*.nb[ic]")}
 
-    hits(snapshot.ROOT)
-    assert hits(snapshot.freeze(tmp_path)).strip() == "1"
+    compiled_files(snapshot.ROOT)
+    copy = snapshot.freeze(tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in copy.rglob("*.nb[ic]")}
+    assert any("_blur" in name for name in before)
+    assert compiled_files(copy) == before

@@ -1,5 +1,8 @@
 """Batched augmentations: a uint8 batch becomes one or two float views, on the device that trains.
 
+Every transformation is written in tensor operations for any device; those that a CPU does slowly so are in `compiled`
+a second time.
+
 Invariant: a view is a function of the picture and of its own draws, and the draws are a function of
 (seed, step), so neither the other pictures of the batch nor its division among processes matter.
 Sources: the paper's App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a shared crop).
@@ -8,7 +11,7 @@ Sources: the paper's App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a
 import torch
 from torch import Tensor
 
-from core.augment import kernels
+from core.augment import compiled
 from core.augment.autoaugment import AutoAugment
 from core.augment.color import Color
 from core.augment.draws import Draws, Transform
@@ -97,7 +100,7 @@ class Augmenter:
         out_NCHW = torch.empty(shape, device=device, memory_format=torch.channels_last)
         threads = torch.get_num_threads() if device.type == "cpu" else 1
         chunk = max(1, threads * CHUNK_BYTES[device.type] // (4 * channels * self.image_size**2))
-        # An autocast around the training step would turn the crop's matrix products into bfloat16.
+        # An autocast around the training step would turn the convolutions of a blur into bfloat16.
         with torch.autocast(device.type, enabled=False):
             for start in range(0, count, chunk):
                 stop = min(start + chunk, count)
@@ -109,7 +112,11 @@ class Augmenter:
                     y_NCHW = self._run(view, shared if last else shared.clone(), part)
                     if y_NCHW.dtype == torch.uint8:
                         y_NCHW = plain_view(y_NCHW, self.image_size)
-                    kernels.copy(y_NCHW, out_NCHW[number * count + start : number * count + stop])
+                    part_NCHW = out_NCHW[number * count + start : number * count + stop]
+                    if compiled.handles(y_NCHW) and y_NCHW.is_contiguous():
+                        compiled.to_channels_last(y_NCHW, part_NCHW)
+                    else:
+                        part_NCHW.copy_(y_NCHW)
         return out_NCHW
 
     def _run(self, stage: str, x_NCHW: Tensor, draws: Draws) -> Tensor:

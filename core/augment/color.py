@@ -6,9 +6,9 @@ Each operation equals its namesake in torchvision.transforms.v2.functional on fl
 import torch
 from torch import Tensor
 
-from core.augment import kernels
+from core.augment import compiled
+from core.augment.compiled import CONTRAST, HUE, SATURATION
 from core.augment.draws import Parameters, indices, uniform
-from core.augment.kernels import CONTRAST, HUE, SATURATION
 from core.config import AugmentConfig
 
 
@@ -36,8 +36,7 @@ def hue(x_NCHW: Tensor, turn_N111: Tensor) -> None:
     The largest channel, the smallest and their difference, the chroma, stay, so no way through HSV and
     back is needed. With the channels scaled to 0..1 by smallest and chroma, the hue in sixths of the circle
     is +-(1 - red + green + blue), positive where green exceeds blue; and a channel is the largest up to one
-    sixth from its primary, the smallest from two sixths on, and linear between. Neither masks nor large
-    temporaries, both of which are slow on CPU.
+    sixth from its primary, the smallest from two sixths on, and linear between.
     """
     red, green, blue = x_NCHW.split(1, 1)
     largest = torch.maximum(torch.maximum(red, green), blue)
@@ -76,13 +75,14 @@ class Color:
         }
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        """The three blends of all pictures together, and each picture's hue before, between or after them.
+        """On a CPU picture by picture (`compiled.color`).
 
-        Pictures are sorted by the place of their hue, those without jitter last, so that every operation
-        works in place on a slice. On a CPU picture by picture.
+        Elsewhere the three blends of all pictures together, and each picture's hue before, between or after them:
+        pictures are sorted by the place of their hue, those without jitter last, so that every operation works in
+        place on a slice.
         """
-        if kernels.take(x_NCHW):
-            kernels.color(x_NCHW, **parameters)
+        if compiled.handles(x_NCHW):
+            compiled.color(x_NCHW, **parameters)
             return x_NCHW
         order_N4 = parameters["order_N4"]
         hue_N = torch.where(parameters["jitter_N"], (order_N4 == HUE).int().argmax(1), 4)

@@ -28,7 +28,9 @@ class Transform(Protocol):
         ...
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
-        """The transformed float pictures in 0..1; `x_NCHW` belongs to the callee, which may change it.
+        """The transformed float pictures in 0..1, contiguous as they came.
+
+        `x_NCHW` belongs to the callee, which may change it.
 
         The parameters stay on CPU, where grouping pictures costs no synchronisation; each transformation
         moves what it needs.

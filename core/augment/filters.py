@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.augment import kernels
+from core.augment import compiled
 from core.augment.draws import Parameters, indices, per_picture, uniform
 from core.config import AugmentConfig
 
@@ -36,8 +36,8 @@ class Blur:
         sigma_N1 = parameters["sigma_N"][blur_N, None].clamp(min=1e-3)
         offset_K = torch.arange(-self.radius, self.radius + 1)
         weights_NK = torch.softmax(-0.5 * (offset_K / sigma_N1) ** 2, 1).float()
-        if kernels.take(x_NCHW):
-            kernels.blur(x_NCHW, index, weights_NK)
+        if compiled.handles(x_NCHW):
+            compiled.blur(x_NCHW, index, weights_NK)
             return x_NCHW
         weights_NK = weights_NK.to(x_NCHW.device)
         part_NCHW = x_NCHW.index_select(0, index)

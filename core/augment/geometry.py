@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.augment import kernels
+from core.augment import compiled
 from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
 
@@ -50,8 +50,8 @@ class Crop:
         left_N = (parameters["place_N2"][:, 1] * (width - w_N + 1)).long()
 
         low, high = self.config.crop_aspect
-        whole_w = min(width, round(height * high))
-        whole_h = min(height, round(width / low))
+        whole_w = max(1, min(width, round(height * high)))
+        whole_h = max(1, min(height, round(width / low)))
         centre_4 = torch.tensor([(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w])
         return torch.where(found_N[:, None], torch.stack([top_N, left_N, h_N, w_N], 1), centre_4)
 
@@ -67,7 +67,7 @@ class Crop:
             rest = (x_NCHW.index_select(0, index), boxes_N4[~shrinking_N], parameters["flip_N"][~shrinking_N])
             y_NCHW.index_copy_(0, index, enlarge(*rest, self.image_size))
             for number in shrinking_N.nonzero()[:, 0].tolist():
-                y_NCHW[number] = shrink(x_NCHW[number].float(), boxes_N4[number], self.image_size)
+                y_NCHW[number] = shrink(x_NCHW[number], boxes_N4[number], self.image_size)
                 if parameters["flip_N"][number]:
                     y_NCHW[number] = y_NCHW[number].flip(2)
         return (y_NCHW.mul_(1 / 255) if stored else y_NCHW).clamp_(0, 1)
@@ -79,8 +79,8 @@ def enlarge(x_NCHW: Tensor, boxes_N4: Tensor, flip_N: Tensor, size: int) -> Tens
     Each output pixel lies between its four neighbours, those beyond the crop's edge being the edge; uint8 pictures
     become float ones in 0..255. Antialias changes nothing here, as no crop shrinks.
     """
-    if kernels.take(x_NCHW):
-        return kernels.enlarge(x_NCHW, boxes_N4, flip_N, size)
+    if compiled.handles(x_NCHW):
+        return compiled.enlarge(x_NCHW, boxes_N4, flip_N, size)
     x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
     top_N, left_N, h_N, w_N = boxes_N4.to(x_NCHW.device).unbind(1)
     grid_NSS2 = x_NCHW.new_empty(len(x_NCHW), size, size, 2)
@@ -102,7 +102,7 @@ def shrink(x_CHW: Tensor, box_4: Tensor, size: int) -> Tensor:
     """One crop resized with antialias: as many neighbours as the crop is smaller afterwards."""
     top, left, height, width = box_4.tolist()
     part = x_CHW[None, :, top : top + height, left : left + width]
-    return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+    return F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)[0]
 
 
 class Rotate:

@@ -14,8 +14,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from threading import Barrier
 
 import pytorch_lightning as lightning
 import torch
@@ -87,7 +87,7 @@ def _begin(config: RunConfig, folder: Path, both: Barrier) -> None:
 
 
 def _train(steps: int) -> float:
-    _both.wait()  # or one process could take both parts
+    _both.wait(timeout=300)  # or one process could take both parts
     return full_steps(_training, steps)()
 
 

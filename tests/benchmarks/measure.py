@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 """For commands in other folders, whichever copy of the packages is installed."""
 OURS = "ours"
-PACKAGES = ("torch", "torchvision", "lightly", "pytorch-lightning", "kornia", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "numba", "lightly", "pytorch-lightning", "kornia", "scikit-learn")
 
 
 @dataclass(frozen=True)
