@@ -119,11 +119,11 @@ class Sobel:
 def sobel(x_NCHW: Tensor) -> Tensor:
     """The length of the gradient, clamped to 0..1."""
     padded = F.pad(x_NCHW, (1, 1, 1, 1), mode="reflect")
-    smooth = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    smooth = torch.add(padded[:, :, :-2], padded[:, :, 2:]).add_(padded[:, :, 1:-1], alpha=2)
     across = smooth[:, :, :, 2:] - smooth[:, :, :, :-2]
-    smooth = padded[:, :, :, :-2] + 2 * padded[:, :, :, 1:-1] + padded[:, :, :, 2:]
+    smooth = torch.add(padded[:, :, :, :-2], padded[:, :, :, 2:]).add_(padded[:, :, :, 1:-1], alpha=2)
     down = smooth[:, :, 2:] - smooth[:, :, :-2]
-    return torch.hypot(across, down).clamp_(max=1)
+    return across.square_().addcmul_(down, down).sqrt_().clamp_(max=1)
 
 
 class Noise:
