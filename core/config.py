@@ -122,10 +122,12 @@ class AugmentConfig:
         object.__setattr__(self, "transforms", tuple(dict.fromkeys(self.transforms)))
         for key in ("crop_area", "crop_aspect", "cutout_area", "noise_std", "blur_sigma", "motion_blur_length"):
             low, high = getattr(self, key)
-            if key == "crop_aspect" and low == 0:
-                raise invalid("augment.crop_aspect", [low, high], "two numbers above 0")
+            if key in ("crop_aspect", "crop_area") and low == 0:
+                raise invalid(f"augment.{key}", [low, high], "two numbers above 0")
             if not 0 <= low <= high:
                 raise invalid(f"augment.{key}", [low, high], "two numbers, 0 <= low <= high")
+            if key == "noise_std" and high > 1:
+                raise invalid("augment.noise_std", [low, high], "at most 1, as pixels are in 0 to 1")
             if key in ("crop_area", "cutout_area", "motion_blur_length") and high > 1:
                 raise invalid(f"augment.{key}", [low, high], "a share of the picture is at most 1")
         return self
@@ -138,6 +140,12 @@ class EncoderConfig:
     depth: Annotated[Literal[10, 18, 34, 50, 101, 152], help_text("layers; 10 is the small encoder of `mini`")] = 50
     width: Annotated[float, help_text("width multiplier; 1 is 64 channels in the first stage", gt=0, le=8)] = 1.0
     stem: Annotated[Literal["imagenet", "cifar"], help_text("first layers")] = "imagenet"
+
+    @model_validator(mode="after")
+    def _check(self) -> "EncoderConfig":
+        if 64 * self.width % 1 or 64 * self.width < 8:
+            raise invalid("encoder.width", self.width, "64 times the width must be an integer of at least 8")
+        return self
 
 
 @typed
@@ -194,7 +202,9 @@ class TrainConfig:
     """The training itself (Sec. 2.3)."""
 
     objective: Annotated[Literal["contrastive", "supervised"], help_text("what is learned")] = "contrastive"
-    epochs: Annotated[int, help_text("passes over the training pictures; 0: the untrained encoder", ge=0)] = 100
+    epochs: Annotated[int, help_text("passes over the training pictures; 0: the untrained encoder", ge=0, le=10**6)] = (
+        100
+    )
     batch_size: Annotated[int, help_text("pictures per step, over all processes", ge=2)] = 4096
     warmup_epochs: Annotated[float, help_text("linear warm-up, at most all epochs; then cosine to 0", ge=0)] = 10.0
     precision: Annotated[Literal["fp32", "bf16"], help_text("arithmetic of the encoder")] = "fp32"
@@ -215,7 +225,7 @@ class MachineConfig:
 class RunConfig:
     """Everything that decides one training."""
 
-    seed: Annotated[int, help_text("seed of initialisation, shuffling and augmentation", ge=0)] = 0
+    seed: Annotated[int, help_text("seed of initialisation, shuffling and augmentation", ge=0, lt=2**63)] = 0
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     encoder: EncoderConfig = EncoderConfig()

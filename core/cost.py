@@ -10,7 +10,6 @@ from functools import cache
 from itertools import pairwise
 
 from core.config import EncoderConfig
-from core.errors import InvalidValue
 
 # Blocks per stage (He et al. 2016, Table 1); 10 is the usual one-block-per-stage small ResNet.
 BLOCKS: dict[int, tuple[int, int, int, int]] = {
@@ -21,7 +20,6 @@ BLOCKS: dict[int, tuple[int, int, int, int]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-_SMALLEST_CHANNELS = 8
 
 
 def is_bottleneck(encoder: EncoderConfig) -> bool:
@@ -38,14 +36,9 @@ def stage_channels(encoder: EncoderConfig) -> tuple[int, int, int, int]:
     """Channels of the four stages; the stem has as many as the first.
 
     The multiplier scales every layer (Sec. 4.1: ResNet-50 2x and 4x), not only the bottlenecks.
-
-    Raises: UserError if a channel count is not an integer of at least 8.
     """
-    first = 64 * encoder.width
-    if first != int(first) or first < _SMALLEST_CHANNELS:
-        allowed = f"64 times the width must be an integer of at least {_SMALLEST_CHANNELS}"
-        raise InvalidValue("encoder.width", encoder.width, allowed)
-    return int(first), 2 * int(first), 4 * int(first), 8 * int(first)
+    first = int(64 * encoder.width)
+    return first, 2 * first, 4 * first, 8 * first
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ class Encoder(nn.Module):
     """A ResNet with width multiplier (every channel count is scaled) and an ImageNet or CIFAR stem.
 
     `feature_dim` is the D of its output. Weights are drawn from torch's global generator.
-
-    Raises: UserError if the width gives channel counts that are no integers of at least 8.
     """
 
     def __init__(self, config: EncoderConfig):
@@ -57,10 +55,7 @@ class Encoder(nn.Module):
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """The encoder of `config`, its weights drawn from torch's global generator, which the caller seeds.
-
-    Raises: UserError for an unusable width.
-    """
+    """The encoder of `config`, its weights drawn from torch's global generator, which the caller seeds."""
     return Encoder(config)
 
 

@@ -104,7 +104,7 @@ def read_json(path: str | Path) -> Any:
     try:
         with open(path, "rb") as file:
             return json.loads(file.read().decode())  # from bytes, json would look for the encoding first
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

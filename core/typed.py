@@ -64,9 +64,17 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     Raises: UserError naming the key, the value and what is allowed.
     """
     try:
-        return _adapter(kind).validate_python(tree)
+        parsed = _adapter(kind).validate_python(tree)
     except ValidationError as error:
         raise _explain(kind, error, prefix) from None
+    for key, value in flatten(tree):
+        if isinstance(value, bool):  # pydantic takes it for the number 1 or 0
+            found = parsed
+            for part in key.split("."):
+                found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
+            if isinstance(found, int | float) and not isinstance(found, bool):
+                raise InvalidValue(prefix + key, value, "input should be a number")
+    return parsed
 
 
 def key_names(kind: Any, prefix: str = "") -> Iterator[str]:
@@ -94,9 +102,14 @@ def _adapter(kind: type) -> TypeAdapter:
 
 def _explain(kind: type, error: ValidationError, prefix: str) -> UserError:
     first = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in first["loc"])
+    # Where several types are allowed, pydantic adds the one that it tried last.
+    named = [str(part) for part in first["loc"] if str(part) not in ("int", "float", "str") and "[" not in str(part)]
+    key = prefix + ".".join(named)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return unknown_name("key", key, key_names(kind, prefix))
     if first["type"] == "invalid":
         return InvalidValue(**first["ctx"])
-    return InvalidValue(key, first["input"], first["msg"][0].lower() + first["msg"][1:])
+    if first["type"].startswith("missing"):
+        return UserError(f"{key} is missing")
+    said = first["msg"].replace(" after validation", "").replace("tuple", "list").replace("Tuple", "list")
+    return InvalidValue(key, first["input"], said[0].lower() + said[1:])

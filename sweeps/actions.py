@@ -15,6 +15,7 @@ from core.errors import InvalidValue, UserError
 from core.feasible import check_data
 from core.rundir import RunDirectory, write_json
 from sweeps import cluster, costs, status, submit, sweep, whole
+from sweeps.devices import gpus
 from sweeps.grid import Grid
 from sweeps.manifest import manifest
 from sweeps.plan import plan
@@ -28,7 +29,10 @@ INTERRUPTED = 130
 def list_studies(folders: list[Path]) -> int:
     """Print every study with one line."""
     for name in study_names(folders):
-        print(f"{name:20} {load_study(name, folders).summary}")
+        try:
+            print(f"{name:20} {load_study(name, folders).summary}")
+        except UserError as error:
+            print(f"{name:20} cannot be used: {error}")
     print("\nrun one with: python sweeps/run.py study=NAME")
     return 0
 
@@ -56,6 +60,7 @@ def perform(requests: list[Request]) -> int:
     grids = whole.expand_all(requests, data.inspect)
     for grid in grids:
         if grid.request.settings.action == "run":
+            check_device(grid)
             check_data_of_evaluations(grid)
     match requests[0].settings.action:
         case "plan" if len(grids) > 1:
@@ -77,10 +82,22 @@ def perform(requests: list[Request]) -> int:
 def check_output(request: Request) -> None:
     """Raises: UserError if output_dir is something else than a folder, or its disk is full."""
     output = request.output
-    if output.exists() and not output.is_dir():
-        raise UserError(f"output_dir={output}: must be a folder")
+    try:
+        there = next(folder for folder in (output, *output.parents) if folder.exists())
+    except OSError as error:
+        raise UserError(f"output_dir={output}: must be a folder that can be read ({error.strerror})") from None
+    if not there.is_dir():
+        raise UserError(f"output_dir={output}: must be a folder, and {there} is none")
+    if not os.access(there, os.R_OK | os.X_OK):
+        raise UserError(f"output_dir={output}: must be a folder that can be read")
     if request.settings.action in ("run", "report", "track"):
         costs.check_writable(output)
+
+
+def check_device(grid: Grid) -> None:
+    """Raises: UserError if runs are to train here on a GPU and there is none."""
+    if grid.request.launcher.name != "slurm" and grid.machine()["machine.device"] == "cuda" and not gpus():
+        raise InvalidValue("machine.device", "cuda", "cpu or auto, as this machine has no GPU")
 
 
 def check_data_of_evaluations(grid: Grid) -> None:

@@ -27,7 +27,16 @@ LAYOUT = 1
 REPORT = "report"
 """Stands where a run id does, in the record of the study's report."""
 
-REPORT_FILES = ("figure.png", "table.csv", "table.md", "report.html", "claims.json")
+REPORT_FILES = (
+    "figure.png",
+    "figure.svg",
+    "table.csv",
+    "table.md",
+    "table.tex",
+    "report.html",
+    "report.ipynb",
+    "claims.json",
+)
 CURVES = ("loss", "accuracy", "lr", "images_per_s", "memory_mb", "samples")
 CURVE = "training/"
 """Before the names of learning curves: MLflow draws them under a heading of their own, and the accuracy of

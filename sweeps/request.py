@@ -4,11 +4,12 @@ Keys of one run (`train.epochs=20`) are kept apart from the Hydra groups and set
 apply to every cell, or narrow an axis when they name one.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from core.config import RunConfig, key_names, known_keys, parse
+from core.config import DataConfig, RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import is_machine_key
 from reports.manifest import plain
@@ -31,6 +32,7 @@ from sweeps.study import Scale, Study, check_study
 
 ABLATIONS = Path(__file__).resolve().parent.parent / "ablations"
 GROUPS = ("study", "scale", "data", "launcher")
+MOST_SEEDS = 1000
 
 _typed = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 
@@ -48,8 +50,8 @@ class Settings:
     action: Literal["run", "plan", "status", "cancel", "report", "track", "logs"] = "run"
     watch: bool = False
     run: str = ""
-    seeds: int | list[int] = 1
-    output_dir: str = "outputs"
+    seeds: int | list[Annotated[int, Field(strict=True)]] = 1
+    output_dir: Annotated[str, Field(min_length=1)] = "outputs"
     tracking: Tracking = Tracking()
 
 
@@ -74,7 +76,7 @@ class Request:
 
     @cached_property
     def output(self) -> Path:
-        return Path(self.settings.output_dir).absolute()
+        return Path(self.settings.output_dir).expanduser().absolute()
 
     @cached_property
     def runs(self) -> Path:
@@ -111,13 +113,15 @@ def load_study(name: str, folders: Sequence[Path] = ()) -> Study:
             if scale not in known:
                 raise unknown_name("scale in scales", scale, known)
         return study
-    except (UserError, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+    except RecursionError:
+        raise UserError(f"{called}: a value contains itself") from None
+    except (UserError, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{called}: {' '.join(str(error).split())}") from None
 
 
 def _parse_study(content: Any, name: str) -> Study:
     if not isinstance(content, dict):
-        raise UserError("the file is empty")
+        raise UserError("must be keys with values, such as name: NAME")
     study = parse(Study, content)
     if study.name != name:
         raise InvalidValue("name", study.name, f"the study's file is called {name}.yaml")
@@ -131,7 +135,11 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     Raises: UserError naming the key, the value and what is allowed.
     """
     overrides = [_parse(argument) for argument in arguments]
-    for override in overrides:
+    given: dict[str, str] = {}
+    for override, argument in zip(overrides, arguments, strict=True):
+        if _key(override) in given:
+            raise UserError(f"{given[_key(override)]} and {argument}: give a key once")
+        given[_key(override)] = argument
         if override.is_sweep_override() and _key(override) in (*GROUPS, "action", "seeds"):
             allowed = "one value; several seeds are seeds=[0,1], several studies study=all"
             raise UserError(f"{_text(override)}: {allowed}")
@@ -143,6 +151,7 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     studies = [load_study(name, folders) for name in names]
     sweep, run = _split(overrides, studies)
     _check_choices(sweep, folders)
+    _check_launcher(sweep)
     tree = _compose([_text(override) for override in sweep if _key(override) != "study"], folders)
     taken = [_taken(study, run, alone=named[-1] != "all") for study in studies]
     for override in run:
@@ -246,15 +255,42 @@ def _text(override: Override) -> str:
 
 def _parse(argument: str) -> Override:
     """One override in Hydra's own grammar."""
-    if "=" not in argument:
-        raise UserError(f"{argument}: write key=value, such as study={argument}")
-    key, _, value = argument.partition("=")
-    if key in ("run", "output_dir") and value.isalnum():
-        argument = f"{key}='{value}'"  # it may look like a number: 12, 1e5, 20201231
+    key, equals, value = argument.partition("=")
+    if not equals:
+        example = f"study={argument}" if argument in study_names() else f"{argument}=VALUE"
+        raise UserError(f"{argument}: write key=value, such as {example}")
+    if key in _text_keys() and value[:1] not in ("'", '"'):
+        argument = f"{key}={_quoted(value)}"
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException as error:
         raise UserError(f"{argument}: {str(error).splitlines()[0]}") from None
+
+
+@cache
+def _text_keys() -> frozenset[str]:
+    """Keys whose value is any text: a path with blanks, brackets or umlauts, a run id that looks like a number."""
+    kinds = {"": Settings, "tracking.": Tracking, "data.": DataConfig}
+    typed = [*kinds.items(), *(("launcher.", kind) for kind in LAUNCHERS.values())]
+    return frozenset(
+        prefix + key for prefix, kind in typed for key, hint in get_type_hints(kind).items() if hint is str
+    )
+
+
+def _quoted(text: str) -> str:
+    """Text in Hydra's quotes, in which only quotes and the backslashes before them need a backslash."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), text) + "'"
+
+
+def _check_launcher(sweep: Sequence[Override]) -> None:
+    """Raises: UserError for a setting of another launcher than the one chosen."""
+    chosen = next((str(override.value()) for override in sweep if _key(override) == "launcher"), "local")
+    for override in sweep:
+        key, value = _key(override), override.value()
+        having = [name for name, kind in LAUNCHERS.items() if key in key_names(kind, "launcher.")]
+        # A profile of the user's own may be of any kind.
+        if having and chosen in LAUNCHERS and chosen not in having:
+            raise InvalidValue(key, value, f"only with launcher={' or '.join(having)}")
 
 
 def _check_choices(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
@@ -310,7 +346,11 @@ def _unquoted(value: Any) -> Any:
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:
+    allowed = f"a number of seeds, 1 to {MOST_SEEDS}, or a list of different seeds, each from 0 to 2^63 - 1"
+    if isinstance(seeds, int) and not 1 <= seeds <= MOST_SEEDS:
+        raise InvalidValue("seeds", seeds, allowed)
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
-        raise InvalidValue("seeds", seeds, "a number of seeds (at least 1), or a list of different seeds")
+    in_range = all(0 <= seed < 2**63 for seed in chosen)
+    if not chosen or not in_range or len(set(chosen)) < len(chosen) or len(chosen) > MOST_SEEDS:
+        raise InvalidValue("seeds", seeds, allowed)
     return chosen

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -68,10 +68,10 @@ def _config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     for argument in rest:
         flag, equals, value = argument.partition("=")
         if flag == "--config-dir":
-            folder = Path(value if equals else next(rest, ""))
-            if not folder.is_dir():
-                raise UserError(f"--config-dir={folder}: must be a folder")
-            folders.append(folder)
+            name = value if equals else next(rest, "")
+            if not name or not Path(name).is_dir():
+                raise UserError(f"--config-dir={name}: must be a folder")
+            folders.append(Path(name))
         elif argument.startswith("-"):
             raise unknown_name("option", argument, ["--help", "--keys", "--config-dir"])
         else:

@@ -81,6 +81,9 @@ def run(grid: Grid, console: Console) -> int:
     request = grid.request
     plan_ = plan(grid.runs().values(), look(grid))
     check_disk(grid, plan_)
+    if plan_.to_do or plan_.running:
+        with interruptible():  # pictures that cannot be decoded stop the study here, where nothing has begun
+            prepare_data(grid, console)
     write_json(request.manifest, manifest(grid))
     to_do = {run.id: run for run in (*plan_.to_do, *plan_.running)}
     tally = Tally(grid, [run.id for run in plan_.done])
@@ -92,7 +95,6 @@ def run(grid: Grid, console: Console) -> int:
     )
     with interruptible(), _announced(grid), _mirror(grid, console) as mirror:
         if to_do:
-            prepare_data(grid, console)
             with Display(tally, console, to_do) as display:
                 _execute(grid, plan_, list(to_do.values()), display)
         mirror.sync()

@@ -1,16 +1,19 @@
 """Estimates: from finished runs on the same kind of device, else from the stated model."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from core.errors import UserError
 from core.rundir import RunDirectory, write_json
 from core.states import observe_all
 from sweeps import request
-from sweeps.costs import CPU_SPEED, GPU_SPEED, STARTUP_SECONDS, Speed
+from sweeps.costs import CPU_SPEED, GPU_SPEED, STARTUP_SECONDS, Speed, check_disk
 from sweeps.grid import expand
-from sweeps.plan import evaluation_work, plan, work
+from sweeps.plan import evaluation_work, grid_disk_bytes, plan, work
 from sweeps.planned import PlannedRun
 from tests.pictures import pictures
 
@@ -65,3 +68,17 @@ def test_a_trained_run_costs_the_evaluations_that_it_lacks(tmp_path: Path):
     planned_ = plan([first, second], states)
     assert planned_.evaluate == (second,)
     assert Speed.of(tmp_path, planned_.done, INFO, on_gpu=False).of_plan(planned_) == 0.5
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (asked,) = request.read(["study=augment_pairs", "scale=smoke", f"output_dir={tmp_path}"])
+    grid = expand(asked, INFO)
+    plan_ = plan(grid.runs().values(), observe_all(tmp_path, {run: {} for run in grid.runs()}))
+    needed = grid_disk_bytes(grid, plan_)
+    for free in (needed, needed - 1):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        if free == needed:
+            check_disk(grid, plan_)
+        else:
+            with pytest.raises(UserError, match=f"output_dir={tmp_path}: the study needs about"):
+                check_disk(grid, plan_)

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from core import cost
-from core.config import EncoderConfig
+from core.config import EncoderConfig, run_config
 from core.encoder import Encoder, build_encoder
 from core.errors import UserError
 
@@ -116,9 +116,7 @@ def test_cost_does_not_import_torch():
 @pytest.mark.parametrize("width", [0.1, 0.3, 0.0625, 1 / 3])
 def test_width_without_whole_channels_is_refused(width):
     with pytest.raises(UserError, match=r"encoder\.width"):
-        build_encoder(EncoderConfig(width=width))
-    with pytest.raises(UserError, match=r"encoder\.width"):
-        cost.parameters(EncoderConfig(width=width))
+        run_config({"encoder": {"width": width}})
 
 
 def test_weights_come_from_the_global_generator():

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from core.journal import read_lines
 from core.lease import read_owner
@@ -241,6 +243,25 @@ def test_looking_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[
         (["study=augment_pairs", "augment.transforms.0=[]"], ["augment.transforms.0=[]"]),
         (["study=augment_pairs", "data.root=/pictures"], ["data.root=/pictures", "no effect"]),
         (["study=augment_pairs", "evaluate.linear.epochs=5"], ["evaluate.linear.epochs=5", "no effect"]),
+        (
+            ["study=augment_pairs", "data=image_folder", "data.root=/ö/a (b),c's #1"],
+            ["data.root=/ö/a (b),c's #1: there"],
+        ),
+        (["study=augment_pairs", "output_dir=/dev/null/x"], ["output_dir=/dev/null/x", "must be a folder"]),
+        (["study=augment_pairs", "output_dir="], ["output_dir=", "at least 1 character"]),
+        (["study=augment_pairs", "train.epochs=1", "train.epochs=2"], ["train.epochs=1", "train.epochs=2", "once"]),
+        (["study=augment_pairs", "train.epochs=true"], ["train.epochs=True", "a number"]),
+        (["study=augment_pairs", "seeds=1000000000"], ["seeds=1000000000", "1 to 1000"]),
+        (["study=augment_pairs", "seeds=[true]"], ["seeds", "a valid integer"]),
+        (["study=augment_pairs", f"seeds=[{2**63}]"], [f"seeds=[{2**63}]", "2^63"]),
+        (["study=augment_pairs", "launcher.partition=gpu"], ["launcher.partition=gpu", "launcher=slurm"]),
+        (["study=augment_pairs", "encoder.width=0.001"], ["encoder.width=0.001", "at least 8"]),
+        (["study=augment_pairs", "augment.crop_area=[0,1]"], ["augment.crop_area=[0.0, 1.0]", "above 0"]),
+        (["study=augment_pairs", "augment.noise_std=[0,9]"], ["augment.noise_std=[0.0, 9.0]", "at most 1"]),
+        (["study=augment_pairs", "augment.crop_aspect=1"], ["augment.crop_aspect=1", "list"]),
+        (["study=augment_pairs", "data.train_size=5", "train.batch_size=4"], ["data.train_size=5", "at least 10"]),
+        (["train.epochs"], ["train.epochs=VALUE"]),
+        (["--config-dir"], ["--config-dir=", "must be a folder"]),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], words: list[str]):
@@ -250,3 +271,38 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(folder: Path, arguments: li
     (line,) = done.stderr.splitlines()
     assert all(word in line for word in words), line
     assert not (folder / "outputs" / "runs").exists()
+
+
+def test_a_broken_picture_stops_the_study_before_it_begins(folder: Path):
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (folder / "pictures" / split / label).mkdir(parents=True)
+            for number in range(8):
+                picture = Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8))
+                picture.save(folder / "pictures" / split / label / f"{number}.png")
+    (folder / "pictures" / "train" / "a" / "3.png").write_bytes(b"")
+    done = call(folder, *QUICK, "data=image_folder", "data.root=pictures", "train.batch_size=4")
+    assert done.returncode == 2
+    assert done.stdout.strip() == ""
+    (line,) = done.stderr.splitlines()
+    assert "data.max_bad=0" in line
+    assert "3.png" in line
+    assert not (folder / "outputs" / "runs").exists()
+    assert not (folder / "outputs" / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("title: Größe".encode("latin-1"), "codec"), (b"a: &a [*a]\n", "itself"), (b"[1]", "keys")]
+)
+def test_a_study_file_that_cannot_be_read_is_one_line(folder: Path, content: bytes, words: str):
+    (folder / "own" / "study").mkdir(parents=True)
+    (folder / "own" / "study" / "odd.yaml").write_bytes(content)
+    done = call(folder, "--config-dir", "own", "study=odd")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "odd.yaml" in line
+    assert words in line
+    listed = call(folder, "--config-dir", "own")
+    assert listed.returncode == 0
+    assert "odd                  cannot be used: " in listed.stdout
+    assert "temperature" in listed.stdout

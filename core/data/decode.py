@@ -24,6 +24,10 @@ CHUNK = 64
 """Pictures per task of a decoding process."""
 
 
+Image.MAX_IMAGE_PIXELS = 2**30
+"""Pillow refuses twice as many: photographs are smaller, and larger ones would fill the memory."""
+
+
 class BadPicture(Exception):
     """A file that cannot be decoded; the text says why."""
 
