@@ -66,6 +66,13 @@ class Group:
             dist.destroy_process_group()
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error says that another process of the session is gone."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL"))
+    )
+
+
 def rank() -> int:
     return dist.get_rank() if _is_shared() else 0
 

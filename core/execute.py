@@ -4,6 +4,9 @@ This never raises for what can go wrong with a run: it ends as an `Outcome`, whi
 that it adds to `attempts.jsonl`. Other runs go on whatever happens to this one.
 """
 
+import os
+import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,7 +19,7 @@ import torch
 from core import data
 from core.attempts import Attempt, Outcome
 from core.config import RunConfig, as_dict, evaluation_config, run_config, unflatten
-from core.distributed import Group
+from core.distributed import Group, is_lost_connection
 from core.encoder import Encoder, build_encoder
 from core.environment import describe
 from core.errors import RunFailed, UserError, cause_of
@@ -87,6 +90,10 @@ def _run(
         return Outcome("held")
     except Exception as error:
         traceback.print_exc()
+        if group is not None and is_lost_connection(error):
+            # A follower died, which says nothing of the run: die with it, and whoever started the group replaces it.
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         return Outcome("failed", cause_of(error), _first_line(error))
 
 

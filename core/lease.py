@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
-from core.rundir import read_json, write_json
+from core.rundir import GROUP_MODE, read_json, write_json
 
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 300.0
@@ -141,4 +141,4 @@ def boot_id() -> str:
 
 
 def _lock(path: Path) -> FileLock:
-    return FileLock(path.with_name(".lease.lock"), timeout=60)
+    return FileLock(path.with_name(".lease.lock"), timeout=60, mode=GROUP_MODE)

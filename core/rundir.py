@@ -28,6 +28,9 @@ from core.config import RunConfig, as_dict, run_config
 from core.errors import UserError
 from core.identity import SCHEMA_VERSION, run_id
 
+GROUP_MODE = 0o664
+"""Of files that several people write who share a folder; the umask takes from it what it takes."""
+
 
 class _Below:
     """A path in the run directory, made when it is asked for: a status looks at few files of many runs."""

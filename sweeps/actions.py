@@ -133,11 +133,14 @@ def _perform(grid: Grid, console: Console) -> int:
 
 
 def _plan(grid: Grid, console: Console) -> None:
-    plan_ = plan(grid.runs().values(), cluster.look_anyway(grid).states)
+    view = cluster.look_anyway(grid)
+    plan_ = plan(grid.runs().values(), view.states)
     done = (*plan_.done, *plan_.evaluate)
     speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid))
     costs.show(grid, plan_, speed, sweep.worker_count(grid, plan_), console)
     if grid.request.launcher.name == "slurm":
+        for note in view.notes:
+            console.print(f"what is queued is not known: {note}", markup=False)
         submit.show(grid, plan_, speed, console)
 
 

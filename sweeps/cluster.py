@@ -5,6 +5,7 @@ themselves. Where the two disagree, both are shown. SLURM is asked once for its 
 accounting, however many jobs there are.
 """
 
+import getpass
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,8 @@ def look(grid: Grid) -> View:
     Raises: SlurmUnavailable if there are submissions and SLURM does not answer.
     """
     submissions = open_submissions(grid.request.output)
-    tasks = _tasks_of_runs(submissions, slurm.queue(_job_names(submissions)))
+    there = [task for task in slurm.queue(_job_names(submissions)) if not task.is_ending]
+    tasks = _tasks_of_runs(submissions, there)
     states = _observe(grid)
     for run, state in states.items():
         if run in tasks and _may_start(state, grid.request.runs, run, tasks[run][0]):
@@ -90,15 +92,16 @@ def _with_accounting(grid: Grid, view: View) -> View:
 
 
 def close_ended(output: Path) -> None:
-    """Mark the submissions without a job in the queue, so that they are not asked for again.
+    """Mark this user's submissions without a job in the queue, so that they are not asked for again.
 
-    Only the one submitter may do this: a submission that is being made has no job yet.
+    Only the one submitter may do this: a submission that is being made has no job yet. And a cluster may hide
+    the jobs of others.
     Raises: SlurmUnavailable.
     """
     submissions = open_submissions(output)
     names = {task.name for task in slurm.queue(_job_names(submissions))}
     for submission in submissions:
-        if names.isdisjoint(submission.job_names):
+        if submission.user == getpass.getuser() and names.isdisjoint(submission.job_names):
             submission.end()
 
 
@@ -146,6 +149,8 @@ def _join(state: RunState, submission: Submission, task: Task, run: str) -> tupl
         cause = Cause.OUT_OF_MEMORY  # clusters that watch memory without cgroups only write it down
     if task.state == "FAILED" and not submission.log(task.id).exists():
         advice = f" and no log: does that node see {submission.folder}? output_dir must be a folder that all nodes see"
+    elif cause == Cause.KILLED and not task.is_killed:
+        cause, advice = Cause.CODE_ERROR, f": {submission.last_words(task.id)} (log: {submission.log(task.id)})"
     else:
         advice = _advice(cause)
     return RunState(State.FAILED, cause, f"{said}, exit code {task.note}{advice}"), ""

@@ -111,7 +111,7 @@ def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -
     console.print(
         f"{len(grid.cells)} cells and {len(grid.references)} references, {len(grid.runs())} runs: "
         f"{len(plan.train)} to train, {len(plan.evaluate)} to evaluate only, {len(plan.done)} reused, "
-        f"{len(plan.running)} running elsewhere, {len(plan.hopeless)} diverged before"
+        f"{len(plan.running)} running elsewhere, {len(plan.queued)} queued, {len(plan.hopeless)} diverged before"
     )
     console.print(
         f"estimated {duration(speed.of_plan(plan) / max(1, workers))} on {workers} workers ({speed.basis}), "

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -32,6 +32,7 @@ from sweeps.local import LocalLauncher, Work
 from sweeps.slurm import is_preempted
 from sweeps.submission import REQUEUE_CODE, Submission, read
 
+ROOT = Path(__file__).resolve().parent.parent
 REFRESH_SECONDS = 0.2
 GRACE_SECONDS = 60.0
 """Time for a worker to save its run; SLURM ends the job earlier if its time is over."""
@@ -44,13 +45,18 @@ def main(folder: Path, array: int) -> int:
     if submission is None:
         print(f"{folder}: no submission is there; does this node see the output folder?", file=sys.stderr)
         return 1
+    if Path(submission.code).resolve() != ROOT:
+        code = f"{folder}: submitted with the code in {submission.code}, but this is {ROOT}"
+        print(f"{code}; launcher.setup and the Python must leave folder and path alone", file=sys.stderr)
+        return 1
     stop = Stop()
     environment = submitit.JobEnvironment()
     job = Job(submission, submission.work(submission.runs_of(array, int(environment.array_task_id or 0))))
     if environment.num_tasks > 1:
         from sweeps.ranks import execute_together  # brings torch, which else only the worker needs
 
-        return execute_together(job, environment, stop)
+        with _mirror(submission) if environment.global_rank == 0 else nullcontext():
+            return execute_together(job, environment, stop)
     with _mirror(submission):
         return job.execute(stop)
 

@@ -17,6 +17,41 @@ def _help(text: str, **limits: Any) -> Any:
     return Field(description=text, **limits)
 
 
+_OPTION = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_OWN_OPTIONS = frozenset(
+    [
+        "account",
+        "array",
+        "chdir",
+        "clusters",
+        "comment",
+        "constraint",
+        "cpus_per_task",
+        "dependency",
+        "error",
+        "exclude",
+        "gpus_per_node",
+        "gres",
+        "job_name",
+        "mem",
+        "no_requeue",
+        "nodes",
+        "ntasks",
+        "ntasks_per_node",
+        "open_mode",
+        "output",
+        "parsable",
+        "partition",
+        "qos",
+        "requeue",
+        "signal",
+        "time",
+        "wait",
+    ]
+)
+"""What the program itself asks for: by some of it its jobs are found again."""
+
+
 @_typed
 class LocalSettings:
     """This machine's cores or GPUs."""
@@ -52,7 +87,10 @@ class SlurmSettings:
     gpus_per_node: Annotated[int, _help("GPUs of a node", ge=0)] = 0
     gres: Annotated[str, _help("sbatch --gres, for clusters that ask for GPUs so")] = ""
     mem_gb: Annotated[float, _help("memory of a node", ge=0)] = 0.0
-    extra: Annotated[dict[str, str], _help("further sbatch options by their long name")] = Field(default_factory=dict)
+    extra: Annotated[
+        dict[str, Literal[True] | int | str],
+        _help("further sbatch options by their long name; true for one that takes no value"),
+    ] = Field(default_factory=dict)
     setup: Annotated[list[str], _help("shell lines before the job's program, such as module load")] = Field(
         default_factory=list
     )
@@ -70,6 +108,16 @@ class SlurmSettings:
         if minutes(value) is None:
             allowed = "minutes, or [days-]hours:minutes[:seconds], above 0"
             raise _invalid("launcher.time", value, allowed)
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _check_extra(cls, value: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        for name in value:
+            if not _OPTION.fullmatch(name):
+                raise _invalid("launcher.extra", name, "long names of sbatch options, without the dashes")
+            if name.replace("-", "_") in _OWN_OPTIONS:
+                raise _invalid("launcher.extra", name, "only options that the program does not set itself")
         return value
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from core.config import DataConfig, RunConfig, key_names, known_keys, parse
+from core.config import DataConfig, RunConfig, key_names, known_keys, parse, unflatten
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import is_machine_key
 from reports.manifest import plain
@@ -134,13 +134,11 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
 
     Raises: UserError naming the key, the value and what is allowed.
     """
-    overrides = [_parse(argument) for argument in arguments]
-    given: dict[str, str] = {}
-    for override, argument in zip(overrides, arguments, strict=True):
-        if _key(override) in given:
-            raise UserError(f"{given[_key(override)]} and {argument}: give a key once")
-        given[_key(override)] = argument
-        if override.is_sweep_override() and _key(override) in (*GROUPS, "action", "seeds"):
+    # Of a key that is given twice the last one counts, as Hydra has it.
+    overrides = list({_key(override): override for override in map(_parse, arguments)}.values())
+    for override in overrides:
+        key = _key(override)
+        if override.is_sweep_override() and (key in (*GROUPS, "action", "seeds") or key.startswith("launcher.")):
             allowed = "one value; several seeds are seeds=[0,1], several studies study=all"
             raise UserError(f"{_text(override)}: {allowed}")
     named = [str(override.value()) for override in overrides if _key(override) == "study"]
@@ -151,8 +149,13 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     studies = [load_study(name, folders) for name in names]
     sweep, run = _split(overrides, studies)
     _check_choices(sweep, folders)
-    _check_launcher(sweep)
-    tree = _compose([_text(override) for override in sweep if _key(override) != "study"], folders)
+    _check_launcher(sweep, folders)
+    of_launcher = {_key(override): override.value() for override in sweep if _key(override).startswith("launcher.")}
+    composed = [override for override in sweep if _key(override) != "study" and _key(override) not in of_launcher]
+    tree = _compose([_text(override) for override in composed], folders)
+    # Not by Hydra, which would refuse a key that a profile leaves out.
+    resolved = OmegaConf.to_container(OmegaConf.create(unflatten(of_launcher)), resolve=True)
+    tree["launcher"] |= resolved.get("launcher", {})  # type: ignore[union-attr]
     taken = [_taken(study, run, alone=named[-1] != "all") for study in studies]
     for override in run:
         if not any(override in of_study for of_study in taken):
@@ -171,7 +174,7 @@ def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]
     launcher = tree["launcher"]
     kind = LAUNCHERS.get(launcher.get("name"))
     if kind is None:
-        raise unknown_name("launcher", str(launcher.get("name")), LAUNCHERS)
+        raise InvalidValue("name in the launcher's file", launcher.get("name"), f"one of {', '.join(LAUNCHERS)}")
     settings = parse(Settings, {key: tree[key] for key in tree if key not in GROUPS})
     axes, overrides = {**study.values, **study.narrowed(scale)}, {}
     for override in run:
@@ -282,13 +285,20 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), text) + "'"
 
 
-def _check_launcher(sweep: Sequence[Override]) -> None:
-    """Raises: UserError for a setting of another launcher than the one chosen."""
+_UNQUOTED_CLOCK = re.compile(r"^time:\s*(\d+(?::\d+)+)\s*(?:#.*)?$", re.MULTILINE)
+
+
+def _check_launcher(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
+    """Raises: UserError for a setting of another launcher, and for a clock that the launcher's file does not quote."""
     chosen = next((str(override.value()) for override in sweep if _key(override) == "launcher"), "local")
+    for file in (folder / "launcher" / f"{chosen}.yaml" for folder in (*folders, ABLATIONS)):
+        if file.exists() and (clock := _UNQUOTED_CLOCK.search(file.read_text(errors="replace"))):
+            allowed = f"needs quotes in {file}, as YAML takes it for a number of seconds"
+            raise InvalidValue("launcher.time", clock[1], allowed)
     for override in sweep:
         key, value = _key(override), override.value()
         having = [name for name, kind in LAUNCHERS.items() if key in key_names(kind, "launcher.")]
-        # A profile of the user's own may be of any kind.
+        # A profile of the user's own may be for any of them.
         if having and chosen in LAUNCHERS and chosen not in having:
             raise InvalidValue(key, value, f"only with launcher={' or '.join(having)}")
 
@@ -312,9 +322,11 @@ def _compose(overrides: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(ABLATIONS)):
             tree = OmegaConf.to_container(compose("config", overrides=[*overrides, *search]), resolve=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(" ".join(str(error).split())) from None
     assert isinstance(tree, dict)
+    if not isinstance(tree["launcher"], dict):
+        raise UserError("the launcher's file must be keys with values, such as name: slurm")
     return {str(key): value for key, value in tree.items()}
 
 

@@ -41,6 +41,17 @@ class Task:
         return self.state in WAITING
 
     @property
+    def is_ending(self) -> bool:
+        """On its way out of the queue: it begins no run any more, unless it comes back to the queue."""
+        return self.state == "COMPLETING"
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether it ended by a signal, in SLURM's notation `<exit code>:<signal>`, and not by itself."""
+        code, _, number = self.note.partition(":")
+        return number not in ("", "0") or (code.isdigit() and int(code) >= 128)
+
+    @property
     def job(self) -> str:
         return self.id.partition("_")[0]
 
@@ -63,8 +74,10 @@ CAUSES = {
 
 def require() -> None:
     """Raises: SlurmUnavailable where jobs cannot be submitted."""
-    if shutil.which("sbatch") is None:
-        raise SlurmUnavailable("launcher=slurm: no sbatch on the path: use launcher=local, or a machine of the cluster")
+    for program in ("sbatch", "srun"):
+        if shutil.which(program) is None:
+            instead = "use launcher=local, or a machine of the cluster"
+            raise SlurmUnavailable(f"launcher=slurm: no {program} on the path: {instead}")
 
 
 def queue(names: Sequence[str]) -> list[Task]:
@@ -95,6 +108,7 @@ def accounting(names: Sequence[str], since: float) -> list[Task]:
         "--noheader",
         "--parsable2",
         "--allocations",
+        "--allusers",
         f"--name={','.join(names)}",
         f"--starttime=now-{_minutes_since(since)}minutes",
         "--format=JobName,JobID,State,NodeList,ExitCode",
@@ -102,7 +116,7 @@ def accounting(names: Sequence[str], since: float) -> list[Task]:
     tasks = []
     for name, identity, state, node, code in _fields(lines, 5):
         index = identity.partition("_")[2]
-        if index.isdigit():
+        if index.isdigit() and state:
             # "CANCELLED by 0" says who did it.
             tasks.append(Task(name, identity, int(index), state.split()[0], node, code))
     return tasks
@@ -112,7 +126,11 @@ def largest_array() -> int:
     """Tasks that one array may have. Raises: SlurmUnavailable."""
     for line in _ask("scontrol", "show", "config").splitlines():
         key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize":
+        if key.strip() == "MaxArraySize" and value.strip().isdigit():
+            if int(value) < 2:
+                raise SlurmUnavailable(
+                    f"launcher=slurm: this cluster takes no job arrays (MaxArraySize={value.strip()})"
+                )
             return int(value)
     return 1001  # SLURM's own default
 
@@ -122,9 +140,9 @@ def check_time(settings: SlurmSettings) -> None:
     asked = minutes(settings.time)
     for line in _ask("scontrol", "show", "partition", "--oneliner").splitlines():
         facts = dict(re.findall(r"(\w+)=(\S+)", line))
-        name = facts["PartitionName"]
-        chosen = name in settings.partition.split(",") if settings.partition else facts["Default"] == "YES"
-        limit = minutes(facts["MaxTime"])
+        name = facts.get("PartitionName", "")
+        chosen = name in settings.partition.split(",") if settings.partition else facts.get("Default") == "YES"
+        limit = minutes(facts.get("MaxTime", "UNLIMITED"))
         if chosen and limit is not None and asked is not None and asked > limit:
             allowed = f"at most {facts['MaxTime']}, the limit of partition {name}"
             raise InvalidValue("launcher.time", settings.time, allowed)
@@ -159,9 +177,11 @@ def _fields(lines: str, count: int) -> Iterator[list[str]]:
 
 def _ask(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=CALL_SECONDS)
     except FileNotFoundError:
         raise SlurmUnavailable(f"no {command[0]} on the path: this is no machine of the cluster") from None
+    except OSError as error:
+        raise SlurmUnavailable(f"{command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise SlurmUnavailable(f"{command[0]} did not answer within {CALL_SECONDS:.0f} s") from None
     if done.returncode:

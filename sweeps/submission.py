@@ -127,13 +127,21 @@ class Submission:
 
     def tells_of_memory(self, task: str) -> bool:
         """Whether SLURM wrote to a task's log that it needed too much memory."""
+        return any(words in self._tail(task) for words in MEMORY_WORDS)
+
+    def last_words(self, task: str) -> str:
+        """The last line that the program of a task printed, before what SLURM adds."""
+        lines = [line.strip() for line in self._tail(task).splitlines() if line.strip()]
+        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
+        return (own or ["it printed nothing"])[-1]
+
+    def _tail(self, task: str) -> str:
         try:
             with open(self.log(task), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-                text = file.read().decode(errors="replace")
+                return file.read().decode(errors="replace")
         except FileNotFoundError:
-            return False
-        return any(words in text for words in MEMORY_WORDS)
+            return ""
 
     def end(self) -> None:
         """Mark that no job of this submission is in the queue any more, nor will be."""
@@ -160,7 +168,10 @@ def split(tasks: int, limit: int) -> tuple[int, ...]:
 
 def read(folder: Path) -> Submission | None:
     """The submission in a folder; None where a crash left none. Raises: UserError if a newer program made it."""
-    record = read_json(folder / RECORD_FILE)
+    try:
+        record = read_json(folder / RECORD_FILE)
+    except ValueError:
+        raise UserError(f"{folder / RECORD_FILE}: damaged; remove that folder, none of its jobs can run") from None
     if record is None:
         return None
     schema = record.pop("schema")

@@ -8,6 +8,7 @@ its runs by its submission's folder and its index, which is whole on disk before
 
 import contextlib
 import io
+import os
 import shlex
 import shutil
 import sys
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from core.errors import UserError
-from core.rundir import write_json
+from core.rundir import GROUP_MODE, write_json
 from sweeps import cluster, slurm
 from sweeps.costs import Speed, check_disk
 from sweeps.grid import Grid
@@ -58,6 +59,8 @@ def submit(grid: Grid, console: Console) -> int:
         write_json(request.manifest, manifest(grid))
         counts = f"{len(plan_.done)} done, {len(plan_.running)} running, {len(plan_.queued)} queued already"
         console.print(f"{request.study.name}: {len(grid.cells)} cells, {len(grid.runs())} runs: {counts}")
+        if plan_.hopeless:
+            console.print(f"{len(plan_.hopeless)} run(s) diverged before and would again: see action=status")
         if not plan_.to_do:
             console.print("nothing to submit")
             return 1 if plan_.hopeless else 0
@@ -97,6 +100,7 @@ def show(grid: Grid, plan_: Plan, speed: Speed, console: Console) -> None:
     """Print what would be submitted: jobs, hours and the sbatch text."""
     settings: SlurmSettings = grid.request.launcher
     slurm.require()
+    slurm.check_time(settings)
     if not plan_.to_do:
         console.print("nothing to submit")
         return
@@ -132,6 +136,8 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
             job = _call_sbatch(executor)
         except UserError as error:
             if not submission.array_jobs:
+                if _may_be_queued(submission):
+                    raise UserError(f"{error}; SLURM may have taken the jobs all the same: see action=status") from None
                 shutil.rmtree(submission.folder)
                 raise
             jobs = " ".join(submission.array_jobs)
@@ -140,15 +146,34 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
     return submission
 
 
+def _may_be_queued(submission: Submission) -> bool:
+    """Whether SLURM has, or could have, jobs of a submission whose sbatch failed: its answer may have been lost."""
+    try:
+        return bool(slurm.queue(submission.job_names))
+    except slurm.SlurmUnavailable:
+        return True
+
+
 def _call_sbatch(executor: Any) -> str:
     import submitit
 
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it also raises
+        # submitit prints what it also raises.
+        with contextlib.redirect_stderr(io.StringIO()), _without_sbatch_variables():
             return executor._submit_command(executor._submitit_command_str).job_id.partition("_")[0]
-    except submitit.core.utils.FailedJobError as error:
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         said = [line for line in str(error).splitlines() if "sbatch: error" in line] or [f"sbatch: {error}"]
         raise UserError(" ".join(" ".join(said).split())) from None
+
+
+@contextmanager
+def _without_sbatch_variables() -> Iterator[None]:
+    """sbatch prefers variables such as SBATCH_JOB_NAME to what the script asks for, by which jobs are found again."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("SBATCH_")}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _executor(submission: Submission, array: int, settings: SlurmSettings, after: str) -> Any:
@@ -179,7 +204,7 @@ def _parameters(submission: Submission, array: int, settings: SlurmSettings, aft
         "comment": settings.comment,
         "gpus_per_node": settings.gpus_per_node,
         "gres": settings.gres,
-        "mem": f"{round(settings.mem_gb * 1024)}M" if settings.mem_gb else "",
+        "mem": f"{max(1, round(settings.mem_gb * 1024))}M" if settings.mem_gb else "",
         "dependency": f"afterany:{after}" if after else "",
     }
     return {
@@ -222,7 +247,9 @@ def _only_submitter(output: Path) -> Iterator[None]:
     lock = submissions_folder(output) / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=LOCK_SECONDS):
+        with FileLock(lock, timeout=LOCK_SECONDS, mode=GROUP_MODE):
             yield
+    except NotImplementedError:
+        raise UserError(f"output_dir={output}: must be on a file system that has locks (flock)") from None
     except Timeout:
         raise UserError(f"output_dir={output}: somebody else has been submitting for {LOCK_SECONDS:.0f} s") from None

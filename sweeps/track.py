@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core.errors import UserError
-from core.rundir import RunDirectory, write_json
+from core.rundir import GROUP_MODE, RunDirectory, write_json
 from core.states import State, observe
 from reports import manifest as manifests
 from reports.tracking import IDS_FILE
@@ -70,7 +70,7 @@ class Tracker:
         self._manifest_file = Path(manifest)
         self._manifest_stamp: str | None = None
         self._uri = uri
-        self._lock = FileLock(_lock_file(uri, self._manifest_file.parent), timeout=lock_seconds)
+        self._lock = FileLock(_lock_file(uri, self._manifest_file.parent), timeout=lock_seconds, mode=GROUP_MODE)
         self._page_size = page_size
         self._forget()
 

@@ -23,7 +23,7 @@ from typing import Any
 from core.attempts import Outcome
 from core.distributed import Group
 from core.execute import execute
-from core.rundir import RunDirectory
+from core.rundir import GROUP_MODE, RunDirectory
 
 stopping = threading.Event()
 
@@ -76,7 +76,7 @@ def output_to(path: Path) -> Iterator[None]:
     """Send what this process writes, C libraries included, to the end of a file."""
     kept = os.dup(1), os.dup(2)
     try:
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, GROUP_MODE)
     except OSError:  # a full disk is reported by the run itself
         log = os.open(os.devnull, os.O_WRONLY)
     try:

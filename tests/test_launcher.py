@@ -1,6 +1,7 @@
 """Settings of the launchers, and how submissions divide runs among jobs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.config import parse
 from core.errors import UserError
-from sweeps import request
+from sweeps import job, request
 from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
 from sweeps.submission import RECORD_FILE, Submission, open_submissions, read, split, tasks_for
@@ -47,6 +48,9 @@ def test_time_limits_are_read_as_slurm_reads_them(text, expected):
         ({"jobs": 2, "runs_per_job": 3}, "launcher.runs_per_job=3: 1 where launcher.jobs is set"),
         ({"partitoin": "gpu"}, "did you mean 'launcher.partition'?"),
         ({"retries": -1}, "launcher.retries=-1"),
+        ({"extra": {"job_name": "mine"}}, "launcher.extra=job_name: only options that the program does not set itself"),
+        ({"extra": {"a b": "c"}}, "launcher.extra=a b: long names"),
+        ({"extra": {"exclusive": False}}, "launcher.extra.exclusive=False"),
         ({"time": 2}, "launcher.signal_seconds=90: at most 60 s less than the time limit (launcher.time=2)"),
     ],
 )
@@ -124,3 +128,9 @@ def test_a_submission_of_a_newer_program_is_refused_and_one_of_the_first_is_watc
         open_submissions(tmp_path)
     file.write_text(json.dumps({**record, "schema": 1, "runs": [{"id": run, "evaluations": {}} for run in one.runs]}))
     assert open_submissions(tmp_path) == [one]
+
+
+def test_a_job_refuses_other_code_than_was_submitted(tmp_path, capsys):
+    replace(submission(tmp_path / "one", 1, 1, 0, 10), code=str(tmp_path)).write()
+    assert job.main(tmp_path / "one", 0) == 1
+    assert f"submitted with the code in {tmp_path}, but this is" in capsys.readouterr().err

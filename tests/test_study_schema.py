@@ -274,3 +274,11 @@ def test_a_wrong_study_file_is_one_line_with_its_name(tmp_path, changes: dict, l
         rf"{re.escape(str(tmp_path))}/study/own.yaml: |metric=|report.best.by=|claims.0.check=", str(caught.value)
     )
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_key_given_twice_the_last_counts():
+    words = ["study=augment_pairs", "train.epochs=1", "augment.transforms.0=crop,blur"]
+    (asked,) = request.read([*words, "augment.transforms.0=color", "train.epochs=2"])
+    assert asked.axes["augment.transforms.0"] == ["color"]
+    assert asked.overrides["train.epochs"] == 2
+    assert set(asked.changes) == {"augment.transforms.0=color", "train.epochs=2"}

@@ -17,25 +17,28 @@ THREE = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
 """Two cells and the untrained encoder: three runs."""
 
 SBATCH = """#!/bin/sh
+[ -z "$SBATCH_JOB_NAME" ] || { echo "sbatch: error: called otherwise" >&2; exit 1; }
 [ -z "$REFUSE" ] || { echo "sbatch: error: $REFUSE" >&2; exit 1; }
 n=$(($(ls "$QUEUE" | wc -l) + 100))
 cp "$1" "$QUEUE/$n"
 [ -z "$DIE_AFTER_SBATCH" ] || kill -9 $PPID
+[ -z "$LOSE_ANSWER" ] || { echo "sbatch: error: Batch job submission failed: Socket timed out" >&2; exit 1; }
 echo "Submitted batch job $n"
 """
 SQUEUE = """#!/bin/sh
 echo squeue >> "$CALLS"
+[ -z "$NO_ANSWER" ] || { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
 for file in "$QUEUE"/*; do
   [ -f "$file" ] || continue
   name=$(sed -n 's/^#SBATCH --job-name=//p' "$file")
   last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$file")
-  for i in $(seq 0 "$last"); do echo "$name|$(basename "$file")|$i|PENDING||Priority"; done
+  for i in $(seq 0 "$last"); do echo "$name|$(basename "$file")|$i|${STATE:-PENDING}||Priority"; done
 done
 """
 SACCT = """#!/bin/sh
 echo sacct >> "$CALLS"
 i=0
-for state in $ENDED; do echo "$JOB|100_$i|$state|n1|0:9"; i=$((i + 1)); done
+for state in $ENDED; do echo "$JOB|100_$i|$state|n1|${CODE:-0:9}"; i=$((i + 1)); done
 """
 SCONTROL = """#!/bin/sh
 case "$*" in
@@ -99,6 +102,29 @@ def test_a_submitter_that_died_after_sbatch_left_jobs_that_are_recognised(cluste
     assert queued(cluster) == ["100"]
 
 
+def test_an_sbatch_whose_answer_is_lost_may_have_submitted(cluster, monkeypatch):
+    monkeypatch.setenv("LOSE_ANSWER", "1")
+    lost = call(cluster, *THREE)
+    assert lost.returncode == 2
+    assert "Socket timed out; SLURM may have taken the jobs all the same: see action=status" in lost.stderr
+    monkeypatch.delenv("LOSE_ANSWER")
+    assert "3 queued already" in call(cluster, *THREE).stdout
+    assert queued(cluster) == ["100"]
+
+
+def test_runs_of_jobs_that_are_ending_are_submitted_again(cluster, monkeypatch):
+    call(cluster, *THREE)
+    monkeypatch.setenv("STATE", "COMPLETING")
+    assert "submitted 3 runs" in call(cluster, *THREE).stdout
+    # They may come back to the queue: the first submission stays open.
+    assert len(open_submissions(cluster / "outputs")) == 2
+
+
+def test_variables_that_sbatch_prefers_to_the_script_are_kept_from_it(cluster, monkeypatch):
+    monkeypatch.setenv("SBATCH_JOB_NAME", "mine")
+    assert call(cluster, *THREE).returncode == 0
+
+
 def test_jobs_that_left_the_queue_without_doing_their_runs_are_submitted_again(cluster):
     call(cluster, *THREE)
     (cluster / "queue" / "100").unlink()
@@ -156,6 +182,43 @@ def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_
     assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
 
 
+def test_a_job_that_fails_by_itself_is_shown_with_its_last_words(cluster, monkeypatch):
+    call(cluster, *THREE)
+    (submission,) = open_submissions(cluster / "outputs")
+    (cluster / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", submission.job_names[0])
+    monkeypatch.setenv("ENDED", "FAILED")
+    monkeypatch.setenv("CODE", "1:0")
+    log = submission.log("100_0")
+    log.write_text("Traceback\nModuleNotFoundError: No module named 'torch'\nsrun: error: n1: task 0: Exited\n")
+    shown = call(cluster, *THREE, "action=status").stdout
+    failure = "code error: job 100_0 FAILED on n1, exit code 1:0: ModuleNotFoundError: No module named 'torch'"
+    assert f"{failure} (log: {log})" in " ".join(shown.split())
+
+
+def test_plan_says_what_is_queued_or_that_it_does_not_know(cluster, monkeypatch):
+    call(cluster, *THREE)
+    assert "3 queued" in call(cluster, *THREE, "action=plan").stdout
+    monkeypatch.setenv("NO_ANSWER", "1")
+    shown = call(cluster, *THREE, "action=plan").stdout
+    assert "what is queued is not known: squeue: slurm_load_jobs error" in shown
+
+
+def test_a_profile_names_only_what_it_changes_and_can_be_overridden(cluster):
+    folder = cluster / "own" / "launcher"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: slurm\npartition: main\nextra: {exclusive: true, nice: 100}\n")
+    words = [word for word in THREE if not word.startswith("launcher=")]
+    mine = [*words, "launcher=mine", "--config-dir", str(folder.parent), "action=plan"]
+    shown = call(cluster, *mine, "launcher.runs_per_job=2", "launcher.exclude=n[1-3],n7").stdout
+    for line in ("--partition=main", "--exclusive", "--nice=100", "--exclude=n[1-3],n7", "--array=0-1%2"):
+        assert f"#SBATCH {line}\n" in shown
+    (folder / "mine.yaml").write_text("name: slurm\ntime: 12:00:00  # half a day\n")
+    refused = call(cluster, *mine)
+    assert refused.returncode == 2
+    assert "launcher.time=12:00:00: needs quotes in" in refused.stderr
+
+
 def test_plan_shows_the_script_and_submits_nothing(cluster):
     done = call(cluster, *THREE, "action=plan", "launcher.runs_per_job=2")
     assert done.returncode == 0, done.stderr
@@ -171,6 +234,7 @@ def test_plan_shows_the_script_and_submits_nothing(cluster):
         (["launcher.time=2-00:00:00"], "launcher.time=2-00:00:00: at most 1-00:00:00, the limit of partition main"),
         (["launcher.time=soon"], "launcher.time=soon: minutes, or"),
         (["launcher.tasks=3"], "launcher.tasks=3: must divide train.batch_size (64)"),
+        (["launcher.nodes=1,2"], "launcher.nodes=1,2: one value"),
         (["launcher.partitoin=gpu"], "did you mean 'launcher.partition'?"),
     ],
 )
@@ -180,6 +244,14 @@ def test_a_wrong_request_submits_nothing(cluster, arguments, said):
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert queued(cluster) == []
+
+
+def test_a_cluster_without_arrays_is_one_line(cluster, monkeypatch):
+    monkeypatch.setenv("ARRAY", "0")
+    done = call(cluster, *THREE)
+    assert done.returncode == 2
+    assert "takes no job arrays (MaxArraySize=0)" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_refusal_of_slurm_is_passed_on(cluster, monkeypatch):

@@ -249,7 +249,6 @@ def test_looking_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[
         ),
         (["study=augment_pairs", "output_dir=/dev/null/x"], ["output_dir=/dev/null/x", "must be a folder"]),
         (["study=augment_pairs", "output_dir="], ["output_dir=", "at least 1 character"]),
-        (["study=augment_pairs", "train.epochs=1", "train.epochs=2"], ["train.epochs=1", "train.epochs=2", "once"]),
         (["study=augment_pairs", "train.epochs=true"], ["train.epochs=True", "a number"]),
         (["study=augment_pairs", "seeds=1000000000"], ["seeds=1000000000", "1 to 1000"]),
         (["study=augment_pairs", "seeds=[true]"], ["seeds", "a valid integer"]),

@@ -19,6 +19,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from core.rundir import GROUP_MODE
+
 f32 = np.float32
 """Numbers in compiled code are double precision, and so is all that they meet; `f32` keeps the loops single."""
 
@@ -70,7 +72,7 @@ class Kernel:
         types = tuple(map(numba.typeof, arguments))
         try:
             kernel = numba.njit(cache=True, **_OPTIONS)(self._function)
-            with FileLock(Path(kernel.stats.cache_path) / f"{Path(__file__).stem}.lock", timeout=60):
+            with FileLock(Path(kernel.stats.cache_path) / f"{Path(__file__).stem}.lock", timeout=60, mode=GROUP_MODE):
                 kernel.compile(types)
         except Exception:
             # Whatever is wrong with the cache (no folder, a full disk, a damaged file), this process needs none.

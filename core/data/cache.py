@@ -22,7 +22,7 @@ from core.config import DataConfig
 from core.data.source import Source, SplitName
 from core.data.subset import subset
 from core.identity import digest
-from core.rundir import read_json, write_json
+from core.rundir import GROUP_MODE, read_json, write_json
 
 CACHE_SCHEMA = 1
 
@@ -54,7 +54,7 @@ class CachedSplit:
     def build(self, source: Source, progress: Progress) -> dict[str, Any]:
         """Decode the split if nobody has; returns the manifest. Raises: OSError if the disk is full."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
+        with FileLock(f"{self.path}.lock", mode=GROUP_MODE):
             manifest = self.manifest()
             if manifest is None:
                 # Only the holder of the lock writes here, so what lies there is left from a process that was killed.
