@@ -7,7 +7,7 @@ accounting, however many jobs there are.
 
 import getpass
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +30,8 @@ class View:
     states: Mapping[str, RunState]
     tasks: Mapping[str, Task]
     """The task in the queue that executes or will execute a run; where many share it, one of them."""
+    submissions: Mapping[str, Submission] = field(default_factory=dict)
+    """That of each of these tasks, by run."""
     notes: Sequence[str] = ()
     """Where run directories and SLURM disagree, a line each."""
     queue_known: bool = True
@@ -48,7 +50,12 @@ def look(grid: Grid) -> View:
     for run, state in states.items():
         if run in tasks and _may_start(state, grid.request.runs, run, tasks[run][0]):
             states[run] = replace(state, state=State.QUEUED)
-    return View(states, {run: task for run, (_, task) in tasks.items() if run in states})
+    tasks = {run: found for run, found in tasks.items() if run in states}
+    return View(
+        states,
+        {run: task for run, (_, task) in tasks.items()},
+        {run: submission for run, (submission, _) in tasks.items()},
+    )
 
 
 def _observe(grid: Grid) -> dict[str, RunState]:
@@ -60,7 +67,20 @@ def look_anyway(grid: Grid) -> View:
     try:
         return look(grid)
     except SlurmUnavailable as error:
-        return View(_observe(grid), {}, (str(error),), queue_known=False)
+        return View(_observe(grid), {}, notes=(str(error),), queue_known=False)
+
+
+def asked_for_since(grid: Grid, view: View) -> list[str]:
+    """The runs in the queue whose jobs do not know of an evaluation that is asked for now."""
+    by_submission: dict[Path, list[str]] = {}
+    for run, submission in view.submissions.items():
+        if view.states[run].state in (State.QUEUED, State.RUNNING):
+            by_submission.setdefault(submission.folder, []).append(run)
+    planned, found = grid.runs(), []
+    for runs in by_submission.values():
+        known = view.submissions[runs[0]].evaluation_ids(runs)
+        found += [run for run in runs if not known.get(run, set()).issuperset(planned[run].evaluation_ids.values())]
+    return found
 
 
 def look_closely(grid: Grid) -> View:

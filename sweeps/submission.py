@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,14 @@ class Submission:
                     record = json.loads(line)
                     found[identity] = Work(**{**record, "config": run_config(record["config"])})
         return [found[run] for run in runs]
+
+    def evaluation_ids(self, runs: Collection[str]) -> dict[str, set[str]]:
+        """The ids of the evaluations that its jobs will make of some of its runs; none where they are not recorded."""
+        if not (self.folder / RUNS_FILE).exists():  # of the first schema
+            return {}
+        with open(self.folder / RUNS_FILE, "rb") as file:
+            records = [json.loads(line) for line in file]
+        return {record["id"]: set(record["evaluation_ids"].values()) for record in records if record["id"] in runs}
 
     def write(self) -> None:
         record = {key: value for key, value in asdict(self).items() if key != "folder"}

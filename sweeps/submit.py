@@ -54,16 +54,23 @@ def submit(grid: Grid, console: Console) -> int:
     slurm.check_time(request.launcher)
     with _only_submitter(request.output):
         cluster.close_ended(request.output)
-        plan_ = plan(grid.runs().values(), cluster.look(grid).states)
+        view = cluster.look(grid)
+        plan_ = plan(grid.runs().values(), view.states)
         check_disk(grid, plan_)
         write_json(request.manifest, manifest(grid))
         counts = f"{len(plan_.done)} done, {len(plan_.running)} running, {len(plan_.queued)} queued already"
         console.print(f"{request.study.name}: {len(grid.cells)} cells, {len(grid.runs())} runs: {counts}")
+        later = cluster.asked_for_since(grid, view)
+        if later:
+            console.print(
+                f"{len(later)} of those in the queue were submitted without all of these evaluations: submit again "
+                "for the rest when they are done"
+            )
         if plan_.hopeless:
             console.print(f"{len(plan_.hopeless)} run(s) diverged before and would again: see action=status")
         if not plan_.to_do:
             console.print("nothing to submit")
-            return 1 if plan_.hopeless else 0
+            return 1 if plan_.hopeless or later else 0
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
         submission.write_runs(plan_.to_do)
         submission = _submit_arrays(submission, request.launcher)

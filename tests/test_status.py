@@ -32,7 +32,7 @@ def test_watching_ends_when_nothing_runs_or_waits_any_more_but_not_because_slurm
     views = [
         View({run: RunState(State.RUNNING)}, {}),
         View({run: RunState(State.QUEUED)}, {run: task}),
-        View(pending, {}, ("squeue: no answer",), queue_known=False),
+        View(pending, {}, notes=("squeue: no answer",), queue_known=False),
         View(done, {}),
         View(done, {}),
     ]

@@ -102,6 +102,14 @@ def test_a_submitter_that_died_after_sbatch_left_jobs_that_are_recognised(cluste
     assert queued(cluster) == ["100"]
 
 
+def test_an_evaluation_that_queued_jobs_do_not_know_of_is_not_passed_over(cluster):
+    call(cluster, *THREE)
+    again = call(cluster, *THREE, "evaluate.linear.l2=0.01")
+    assert again.returncode == 1
+    assert "3 of those in the queue were submitted without all of these evaluations" in again.stdout
+    assert "nothing to submit" in again.stdout
+
+
 def test_an_sbatch_whose_answer_is_lost_may_have_submitted(cluster, monkeypatch):
     monkeypatch.setenv("LOSE_ANSWER", "1")
     lost = call(cluster, *THREE)
