@@ -126,8 +126,8 @@ class AugmentConfig:
                 raise invalid(f"augment.{key}", [low, high], "two numbers above 0")
             if not 0 <= low <= high:
                 raise invalid(f"augment.{key}", [low, high], "two numbers, 0 <= low <= high")
-            if key == "noise_std" and high > 1:
-                raise invalid("augment.noise_std", [low, high], "at most 1, as pixels are in 0 to 1")
+            if key == "noise_std" and high > 10:
+                raise invalid("augment.noise_std", [low, high], "at most 10; pixels are in 0 to 1")
             if key in ("crop_area", "cutout_area", "motion_blur_length") and high > 1:
                 raise invalid(f"augment.{key}", [low, high], "a share of the picture is at most 1")
         return self

@@ -7,6 +7,7 @@ processes; each training gets a process group of its own, so nothing of a failed
 
 import datetime
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,10 @@ from torch import nn
 PATIENCE = datetime.timedelta(days=1)
 """How long a process waits for another one: the leader evaluates while the others wait. A process that died is
 noticed at once, by its closed connection."""
+
+LAST_WORD_SECONDS = 5.0
+_LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
+"""What gloo and NCCL say when the other side is gone."""
 
 
 class Group:
@@ -52,6 +57,21 @@ class Group:
         self._announced += 1
         return json.loads(self._store.get(f"announcement {self._announced}"))
 
+    def note_failure(self, cause: str, message: str) -> None:
+        """A follower's last word in a session that it leaves because of an error of its own."""
+        self._store.set(f"failure {self._announced}", json.dumps([cause, message]))
+
+    def failure(self) -> tuple[str, str] | None:
+        """Cause and message that a follower left in this session; None where it died without a word."""
+        key = f"failure {self._announced}"
+        deadline = time.monotonic() + LAST_WORD_SECONDS
+        while not self._store.check([key]):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        cause, message = json.loads(self._store.get(key))
+        return cause, message
+
     @contextmanager
     def session(self, device: str) -> Iterator[None]:
         """The process group of the training announced last: gloo on CPU, NCCL between GPUs."""
@@ -67,10 +87,8 @@ class Group:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error says that another process of the session is gone."""
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL"))
-    )
+    """Whether an error says that another process left the session: it died, or failed by itself."""
+    return any(words in str(error) for words in _LOST)
 
 
 def rank() -> int:

@@ -44,7 +44,8 @@ def execute(
         kind may be left out where the name is the kind.
     machine: dotted machine-only keys that replace those stored in the run's config.yaml, which may have
         been written on another machine.
-    group: the processes that share the training, seen from their leader; the others `follow`.
+    group: the processes that share the training, seen from their leader; the others `follow`. Where one of them dies
+        without a word, this process kills itself.
     """
     lease = None
     try:
@@ -91,6 +92,9 @@ def _run(
     except Exception as error:
         traceback.print_exc()
         if group is not None and is_lost_connection(error):
+            failure = group.failure()
+            if failure is not None:
+                return Outcome("failed", *failure)
             # A follower died, which says nothing of the run: die with it, and whoever started the group replaces it.
             sys.stderr.flush()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -119,7 +123,12 @@ def follow(group: Group, stop: Callable[[], bool] = lambda: False) -> None:
         try:
             config = on_this_machine(directory.config(), message["machine"])
             with group.session(pick_device(config.machine.device)):
-                train(config, directory, stop)
+                try:
+                    train(config, directory, stop)
+                except Exception as error:
+                    if not isinstance(error, Stopped) and not is_lost_connection(error):
+                        group.note_failure(cause_of(error), _first_line(error))
+                    raise
         except (Stopped, RunFailed):
             pass  # the leader says so
         except Exception:  # a follower that ends here would take the leader, and its other runs, with it

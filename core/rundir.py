@@ -29,7 +29,7 @@ from core.errors import UserError
 from core.identity import SCHEMA_VERSION, run_id
 
 GROUP_MODE = 0o664
-"""Of files that several people write who share a folder; the umask takes from it what it takes."""
+"""Of locks and logs that several people write who share a folder."""
 
 
 class _Below:

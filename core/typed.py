@@ -68,11 +68,13 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     except ValidationError as error:
         raise _explain(kind, error, prefix) from None
     for key, value in flatten(tree):
-        if isinstance(value, bool):  # pydantic takes it for the number 1 or 0
+        if isinstance(value, bool) or (isinstance(value, list | tuple) and any(isinstance(one, bool) for one in value)):
             found = parsed
             for part in key.split("."):
                 found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
-            if isinstance(found, int | float) and not isinstance(found, bool):
+            numbers = found if isinstance(found, list | tuple) else [found]
+            # pydantic takes true and false for 1 and 0.
+            if any(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers):
                 raise InvalidValue(prefix + key, value, "input should be a number")
     return parsed
 

@@ -15,7 +15,7 @@ from core.errors import InvalidValue, UserError
 from core.feasible import check_data
 from core.rundir import RunDirectory, write_json
 from sweeps import cluster, costs, status, submit, sweep, whole
-from sweeps.devices import gpus
+from sweeps.devices import gpus, torch_has_gpu
 from sweeps.grid import Grid
 from sweeps.manifest import manifest
 from sweeps.plan import plan
@@ -96,7 +96,8 @@ def check_output(request: Request) -> None:
 
 def check_device(grid: Grid) -> None:
     """Raises: UserError if runs are to train here on a GPU and there is none."""
-    if grid.request.launcher.name != "slurm" and grid.machine()["machine.device"] == "cuda" and not gpus():
+    is_here = grid.request.launcher.name != "slurm" and grid.machine()["machine.device"] == "cuda"
+    if is_here and not gpus() and not torch_has_gpu():
         raise InvalidValue("machine.device", "cuda", "cpu or auto, as this machine has no GPU")
 
 

@@ -18,7 +18,7 @@ from core.states import RunState, State, observe_all
 from sweeps import slurm
 from sweeps.grid import Grid
 from sweeps.slurm import CAUSES, SlurmUnavailable, Task
-from sweeps.submission import Submission, open_submissions
+from sweeps.submission import REQUEUE_CODE, Submission, open_submissions
 
 ENDED = {"COMPLETED", *CAUSES}
 
@@ -38,13 +38,14 @@ class View:
     """False where SLURM did not say what waits and runs."""
 
 
-def look(grid: Grid) -> View:
+def look(grid: Grid, ending: bool = True) -> View:
     """Every run's state from its directory and from the queue.
 
+    ending: whether tasks count that are on their way out of the queue; some come back to it.
     Raises: SlurmUnavailable if there are submissions and SLURM does not answer.
     """
     submissions = open_submissions(grid.request.output)
-    there = [task for task in slurm.queue(_job_names(submissions)) if not task.is_ending]
+    there = [task for task in slurm.queue(_job_names(submissions)) if ending or not task.is_ending]
     tasks = _tasks_of_runs(submissions, there)
     states = _observe(grid)
     for run, state in states.items():
@@ -70,17 +71,22 @@ def look_anyway(grid: Grid) -> View:
         return View(_observe(grid), {}, notes=(str(error),), queue_known=False)
 
 
-def asked_for_since(grid: Grid, view: View) -> list[str]:
-    """The runs in the queue whose jobs do not know of an evaluation that is asked for now."""
-    by_submission: dict[Path, list[str]] = {}
-    for run, submission in view.submissions.items():
-        if view.states[run].state in (State.QUEUED, State.RUNNING):
-            by_submission.setdefault(submission.folder, []).append(run)
-    planned, found = grid.runs(), []
-    for runs in by_submission.values():
-        known = view.submissions[runs[0]].evaluation_ids(runs)
-        found += [run for run in runs if not known.get(run, set()).issuperset(planned[run].evaluation_ids.values())]
-    return found
+def lacking_evaluations(grid: Grid, view: View) -> list[str]:
+    """The runs in the queue for which an evaluation is asked that is neither made nor on their jobs' list."""
+    waiting = [run for run in view.submissions if view.states[run].state in (State.QUEUED, State.RUNNING)]
+    listed: dict[str, set[str]] = {}
+    for submission in {view.submissions[run].folder: view.submissions[run] for run in waiting}.values():
+        listed = {**submission.evaluation_ids(waiting), **listed}
+    planned = grid.runs()
+    return [
+        run
+        for run in waiting
+        if run in listed
+        and any(
+            not RunDirectory(grid.request.runs, run).evaluation_file(identity).exists()
+            for identity in set(planned[run].evaluation_ids.values()) - listed[run]
+        )
+    ]
 
 
 def look_closely(grid: Grid) -> View:
@@ -169,11 +175,17 @@ def _join(state: RunState, submission: Submission, task: Task, run: str) -> tupl
         cause = Cause.OUT_OF_MEMORY  # clusters that watch memory without cgroups only write it down
     if task.state == "FAILED" and not submission.log(task.id).exists():
         advice = f" and no log: does that node see {submission.folder}? output_dir must be a folder that all nodes see"
-    elif cause == Cause.KILLED and not task.is_killed:
+    elif cause == Cause.KILLED and _failed_by_itself(state, submission, task):
         cause, advice = Cause.CODE_ERROR, f": {submission.last_words(task.id)} (log: {submission.log(task.id)})"
     else:
         advice = _advice(cause)
     return RunState(State.FAILED, cause, f"{said}, exit code {task.note}{advice}"), ""
+
+
+def _failed_by_itself(state: RunState, submission: Submission, task: Task) -> bool:
+    """Whether a task failed before it came to a run: not where the run says more, or its list is not its own."""
+    is_saved = task.note == f"{REQUEUE_CODE}:0"
+    return not task.is_killed and not is_saved and state.state != State.FAILED and not submission.jobs
 
 
 def _advice(cause: Cause) -> str:

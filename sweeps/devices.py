@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 
 
 def gpus() -> list[str]:
@@ -19,3 +20,9 @@ def gpus() -> list[str]:
         return []
     found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
     return [str(number) for number in range(len(found))] if listed.returncode == 0 else []
+
+
+def torch_has_gpu() -> bool:
+    """Whether torch finds a GPU where nvidia-smi is missing; asked in a process of its own, which takes seconds."""
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -179,9 +179,6 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
         for name, config in configs[id(run.evaluations)].items():
             check_evaluation(name, config, run.config, info)
     _check_metrics(request.study, list(configs.values()), info)
-    for key, count in (("data.train_size", info.train_count), ("data.test_size", info.test_count)):
-        if count < len(info.classes):
-            raise InvalidValue(key, count, f"at least {len(info.classes)}, as there are so many classes")
     max_bad = data_config(request).max_bad
     if len(info.bad) > max_bad:
         found = f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}"

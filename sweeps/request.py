@@ -4,6 +4,7 @@ Keys of one run (`train.epochs=20`) are kept apart from the Hydra groups and set
 apply to every cell, or narrow an axis when they name one.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from core.config import DataConfig, RunConfig, key_names, known_keys, parse, unflatten
+from core.config import DataConfig, RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import is_machine_key
 from reports.manifest import plain
@@ -33,6 +34,8 @@ from sweeps.study import Scale, Study, check_study
 ABLATIONS = Path(__file__).resolve().parent.parent / "ablations"
 GROUPS = ("study", "scale", "data", "launcher")
 MOST_SEEDS = 1000
+_SEXAGESIMAL = re.compile(r"^time:\s*([1-9][0-9_]*(?::[0-5]?[0-9])+)\s*(?:#.*)?$", re.MULTILINE)
+"""A time in a profile that YAML 1.1 reads as a number to the base 60."""
 
 _typed = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 
@@ -76,7 +79,7 @@ class Request:
 
     @cached_property
     def output(self) -> Path:
-        return Path(self.settings.output_dir).expanduser().absolute()
+        return Path(os.path.expanduser(self.settings.output_dir)).absolute()
 
     @cached_property
     def runs(self) -> Path:
@@ -150,12 +153,9 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     sweep, run = _split(overrides, studies)
     _check_choices(sweep, folders)
     _check_launcher(sweep, folders)
-    of_launcher = {_key(override): override.value() for override in sweep if _key(override).startswith("launcher.")}
-    composed = [override for override in sweep if _key(override) != "study" and _key(override) not in of_launcher]
-    tree = _compose([_text(override) for override in composed], folders)
-    # Not by Hydra, which would refuse a key that a profile leaves out.
-    resolved = OmegaConf.to_container(OmegaConf.create(unflatten(of_launcher)), resolve=True)
-    tree["launcher"] |= resolved.get("launcher", {})  # type: ignore[union-attr]
+    composed = [override for override in sweep if _key(override) != "study"]
+    # A profile may leave out keys of the launcher: ++ adds them.
+    tree = _compose(["++" * _key(one).startswith("launcher.") + _text(one) for one in composed], folders)
     taken = [_taken(study, run, alone=named[-1] != "all") for study in studies]
     for override in run:
         if not any(override in of_study for of_study in taken):
@@ -260,14 +260,19 @@ def _parse(argument: str) -> Override:
     """One override in Hydra's own grammar."""
     key, equals, value = argument.partition("=")
     if not equals:
-        example = f"study={argument}" if argument in study_names() else f"{argument}=VALUE"
-        raise UserError(f"{argument}: write key=value, such as {example}")
-    if key in _text_keys() and value[:1] not in ("'", '"'):
-        argument = f"{key}={_quoted(value)}"
+        raise UserError(f"{argument}: write key=value, such as study=augment_pairs")
+    parser = OverridesParser.create()
     try:
-        return OverridesParser.create().parse_override(argument)
+        override = parser.parse_override(argument)
+        is_text = not override.is_sweep_override() and isinstance(override.value(), str | None)
+        fault = None
     except HydraException as error:
-        raise UserError(f"{argument}: {str(error).splitlines()[0]}") from None
+        is_text, fault = False, str(error).splitlines()[0]
+    if not is_text and key in _text_keys():
+        override = parser.parse_override(f"{key}={QuotedString(value, Quote.single).with_quotes()}")
+    elif fault:
+        raise UserError(f"{argument}: {fault}")
+    return override
 
 
 @cache
@@ -280,21 +285,15 @@ def _text_keys() -> frozenset[str]:
     )
 
 
-def _quoted(text: str) -> str:
-    """Text in Hydra's quotes, in which only quotes and the backslashes before them need a backslash."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), text) + "'"
-
-
-_UNQUOTED_CLOCK = re.compile(r"^time:\s*(\d+(?::\d+)+)\s*(?:#.*)?$", re.MULTILINE)
-
-
 def _check_launcher(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
     """Raises: UserError for a setting of another launcher, and for a clock that the launcher's file does not quote."""
     chosen = next((str(override.value()) for override in sweep if _key(override) == "launcher"), "local")
-    for file in (folder / "launcher" / f"{chosen}.yaml" for folder in (*folders, ABLATIONS)):
-        if file.exists() and (clock := _UNQUOTED_CLOCK.search(file.read_text(errors="replace"))):
-            allowed = f"needs quotes in {file}, as YAML takes it for a number of seconds"
-            raise InvalidValue("launcher.time", clock[1], allowed)
+    files = [folder / "launcher" / f"{chosen}.yaml" for folder in (ABLATIONS, *folders)]
+    file = next((file for file in files if file.exists()), None)
+    is_given = any(_key(override) == "launcher.time" for override in sweep)
+    if file and not is_given and (clock := _SEXAGESIMAL.search(file.read_text(errors="replace"))):
+        allowed = f"needs quotes in {file}, as YAML takes it for a number of seconds"
+        raise InvalidValue("launcher.time", clock[1], allowed)
     for override in sweep:
         key, value = _key(override), override.value()
         having = [name for name, kind in LAUNCHERS.items() if key in key_names(kind, "launcher.")]

@@ -148,7 +148,7 @@ class Submission:
             with open(self.log(task), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
                 return file.read().decode(errors="replace")
-        except FileNotFoundError:
+        except OSError:  # none, or another user's
             return ""
 
     def end(self) -> None:

@@ -54,13 +54,13 @@ def submit(grid: Grid, console: Console) -> int:
     slurm.check_time(request.launcher)
     with _only_submitter(request.output):
         cluster.close_ended(request.output)
-        view = cluster.look(grid)
+        view = cluster.look(grid, ending=False)
         plan_ = plan(grid.runs().values(), view.states)
         check_disk(grid, plan_)
         write_json(request.manifest, manifest(grid))
         counts = f"{len(plan_.done)} done, {len(plan_.running)} running, {len(plan_.queued)} queued already"
         console.print(f"{request.study.name}: {len(grid.cells)} cells, {len(grid.runs())} runs: {counts}")
-        later = cluster.asked_for_since(grid, view)
+        later = cluster.lacking_evaluations(grid, view)
         if later:
             console.print(
                 f"{len(later)} of those in the queue were submitted without all of these evaluations: submit again "
@@ -79,7 +79,7 @@ def submit(grid: Grid, console: Console) -> int:
     words = [word for word in sys.argv if not word.startswith("action=")]
     for text, action in (("follow", "status"), ("stop", "cancel"), ("report", "report")):
         console.print(f"{text:8} python {shlex.join([*words, f'action={action}'])}", markup=False, highlight=False)
-    return 0
+    return 1 if later else 0
 
 
 def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission:
@@ -140,10 +140,10 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
         after = submission.array_jobs[-1] if settings.max_parallel and array else ""
         executor = _executor(submission, array, settings, after)
         try:
-            job = _call_sbatch(executor)
+            job = _call_sbatch(executor, settings)
         except UserError as error:
             if not submission.array_jobs:
-                if _may_be_queued(submission):
+                if isinstance(error, LostAnswer):
                     raise UserError(f"{error}; SLURM may have taken the jobs all the same: see action=status") from None
                 shutil.rmtree(submission.folder)
                 raise
@@ -153,30 +153,39 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
     return submission
 
 
-def _may_be_queued(submission: Submission) -> bool:
-    """Whether SLURM has, or could have, jobs of a submission whose sbatch failed: its answer may have been lost."""
-    try:
-        return bool(slurm.queue(submission.job_names))
-    except slurm.SlurmUnavailable:
-        return True
+class LostAnswer(UserError):
+    """sbatch does not know what became of what it sent."""
 
 
-def _call_sbatch(executor: Any) -> str:
+_UNANSWERED = ("timed out", "Unable to contact", "Zero Bytes", "send/recv")
+
+
+def _call_sbatch(executor: Any, settings: SlurmSettings) -> str:
+    """SLURM's number of the array. Raises: UserError; LostAnswer where the array may be in the queue all the same."""
     import submitit
 
     try:
         # submitit prints what it also raises.
-        with contextlib.redirect_stderr(io.StringIO()), _without_sbatch_variables():
+        with contextlib.redirect_stderr(io.StringIO()), _without_variables(settings):
             return executor._submit_command(executor._submitit_command_str).job_id.partition("_")[0]
-    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+    except submitit.core.utils.FailedSubmissionError as error:
+        raise LostAnswer(f"sbatch: {' '.join(str(error).split())}") from None
+    except submitit.core.utils.FailedJobError as error:
         said = [line for line in str(error).splitlines() if "sbatch: error" in line] or [f"sbatch: {error}"]
-        raise UserError(" ".join(" ".join(said).split())) from None
+        kind = LostAnswer if any(words in " ".join(said) for words in _UNANSWERED) else UserError
+        raise kind(" ".join(" ".join(said).split())) from None
+
+
+_VARIABLES = ["JOB_NAME", "ARRAY_INX", "OUTPUT", "ERROR", "OPEN_MODE", "REQUEUE", "NO_REQUEUE", "SIGNAL", "TIMELIMIT"]
+_VARIABLES_OF_SETTINGS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT"}
 
 
 @contextmanager
-def _without_sbatch_variables() -> Iterator[None]:
-    """sbatch prefers variables such as SBATCH_JOB_NAME to what the script asks for, by which jobs are found again."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("SBATCH_")}
+def _without_variables(settings: SlurmSettings) -> Iterator[None]:
+    """Without the variables that sbatch would prefer to what its script asks for; others are the user's defaults."""
+    asked = [variable for key, variable in _VARIABLES_OF_SETTINGS.items() if getattr(settings, key)]
+    names = {f"SBATCH_{name}" for name in (*_VARIABLES, *asked)}
+    kept = {name: os.environ.pop(name) for name in names & os.environ.keys()}
     try:
         yield
     finally:
@@ -254,9 +263,10 @@ def _only_submitter(output: Path) -> Iterator[None]:
     lock = submissions_folder(output) / ".lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=LOCK_SECONDS, mode=GROUP_MODE):
-            yield
+        held = FileLock(lock, timeout=LOCK_SECONDS, mode=GROUP_MODE).acquire()
     except NotImplementedError:
         raise UserError(f"output_dir={output}: must be on a file system that has locks (flock)") from None
     except Timeout:
         raise UserError(f"output_dir={output}: somebody else has been submitting for {LOCK_SECONDS:.0f} s") from None
+    with held:
+        yield

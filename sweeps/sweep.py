@@ -82,7 +82,10 @@ def run(grid: Grid, console: Console) -> int:
     plan_ = plan(grid.runs().values(), look(grid))
     check_disk(grid, plan_)
     if plan_.to_do or plan_.running:
-        with interruptible():  # pictures that cannot be decoded stop the study here, where nothing has begun
+        with (
+            interruptible(),
+            _announced(grid),
+        ):  # pictures that cannot be decoded stop the study here, where nothing has begun
             prepare_data(grid, console)
     write_json(request.manifest, manifest(grid))
     to_do = {run.id: run for run in (*plan_.to_do, *plan_.running)}

@@ -31,10 +31,11 @@ def test_first_step_of_two_processes_is_that_of_one(tiny, tmp_path):
     steps = compare(config, tmp_path)
     assert steps["two single"]["negatives"] == steps["one single"]["negatives"] == 2 * config.train.batch_size - 2
     assert max(differences(steps["one double"], steps["two double"])) < 1e-5
-    # In single precision rounding puts units on the other side of their ReLU, on one process as on two.
     loss, gradient, _ = differences(steps["one single"], steps["two single"])
     assert loss < 1e-5
-    assert gradient < 1e-3
+    # In single precision rounding puts units on the other side of their ReLU, on one process as on two.
+    _, by_rounding, _ = differences(steps["one double"], steps["one single"])
+    assert gradient < max(1e-3, 2 * by_rounding)
 
 
 def test_supervised_training_by_two_processes_follows_that_of_one(tiny, tmp_path):

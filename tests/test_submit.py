@@ -219,7 +219,7 @@ def test_a_profile_names_only_what_it_changes_and_can_be_overridden(cluster):
     words = [word for word in THREE if not word.startswith("launcher=")]
     mine = [*words, "launcher=mine", "--config-dir", str(folder.parent), "action=plan"]
     shown = call(cluster, *mine, "launcher.runs_per_job=2", "launcher.exclude=n[1-3],n7").stdout
-    for line in ("--partition=main", "--exclusive", "--nice=100", "--exclude=n[1-3],n7", "--array=0-1%2"):
+    for line in ("--partition=main", "--exclusive", "--nice=100", "--exclude='n[1-3],n7'", "--array=0-1%2"):
         assert f"#SBATCH {line}\n" in shown
     (folder / "mine.yaml").write_text("name: slurm\ntime: 12:00:00  # half a day\n")
     refused = call(cluster, *mine)
