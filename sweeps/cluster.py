@@ -76,7 +76,7 @@ def lacking_evaluations(grid: Grid, view: View) -> list[str]:
     waiting = [run for run in view.submissions if view.states[run].state in (State.QUEUED, State.RUNNING)]
     listed: dict[str, set[str]] = {}
     for submission in {view.submissions[run].folder: view.submissions[run] for run in waiting}.values():
-        listed = {**submission.evaluation_ids(waiting), **listed}
+        listed = {**submission.evaluation_ids(set(waiting)), **listed}
     planned = grid.runs()
     return [
         run

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ class Submission:
                     found[identity] = Work(**{**record, "config": run_config(record["config"])})
         return [found[run] for run in runs]
 
-    def evaluation_ids(self, runs: Collection[str]) -> dict[str, set[str]]:
+    def evaluation_ids(self, runs: Set[str]) -> dict[str, set[str]]:
         """The ids of the evaluations that its jobs will make of some of its runs; none where they are not recorded."""
         if not (self.folder / RUNS_FILE).exists():  # of the first schema
             return {}
@@ -135,7 +135,8 @@ class Submission:
 
     def tells_of_memory(self, task: str) -> bool:
         """Whether SLURM wrote to a task's log that it needed too much memory."""
-        return any(words in self._tail(task) for words in MEMORY_WORDS)
+        tail = self._tail(task)
+        return any(words in tail for words in MEMORY_WORDS)
 
     def last_words(self, task: str) -> str:
         """The last line that the program of a task printed, before what SLURM adds."""
