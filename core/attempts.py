@@ -1,6 +1,6 @@
 """The attempts at a run: `attempts.jsonl`, one line at the start and one at the end of each.
 
-    {"event": "start", "attempt", "host", "pid", "job", "time"}
+    {"event": "start", "attempt", "host", "pid", "job", "commit", "dirty", "time"}
     {"event": "end", "attempt", "outcome", "cause", "message", "time"}
 
 A start without an end is an attempt that is under way, or whose process was killed.
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from core.environment import source_version
 from core.journal import read_lines
 from core.lease import slurm_job
 from core.rundir import RunDirectory
@@ -39,7 +40,9 @@ class Attempt:
     def start(cls, directory: RunDirectory) -> "Attempt":
         starts = [line["attempt"] for line in read_lines(directory.attempts_file) if line["event"] == "start"]
         attempt = cls(directory, max(starts, default=0) + 1)
-        attempt._write(event="start", host=socket.gethostname(), pid=os.getpid(), job=slurm_job()[0])
+        commit, dirty = source_version()
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "job": slurm_job()[0]}
+        attempt._write(event="start", **process, commit=commit, dirty=dirty)
         return attempt
 
     def end(self, outcome: Outcome) -> None:

@@ -112,6 +112,8 @@ def caption_lines(shown: Shown, agreement: Agreement | None, mark: str = "") -> 
         lines.append(agreement_sentence(agreement))
     if manifest.study.paper and manifest.study.paper.what:
         lines.append(f"The paper: {manifest.study.paper.what}.")
+    if manifest.data.skipped:
+        lines.append(f"{manifest.data.skipped} picture(s) that cannot be decoded were left out.")
     if manifest.overrides:
         lines.append("Changed on the command line: " + ", ".join(manifest.overrides) + ".")
     return lines

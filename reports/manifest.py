@@ -92,6 +92,8 @@ class Data:
     image_size: int
     has_stand_ins: bool = False
     """Whether the data sets that it transfers to are procedural stand-ins for those that they are called after."""
+    skipped: int = 0
+    """Pictures that cannot be decoded and are left out."""
 
 
 @_typed

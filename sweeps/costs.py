@@ -104,6 +104,10 @@ def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -
         f"scale {request.scale.name}, data {first.data.name} ({grid.info.train_count:,} training and "
         f"{grid.info.test_count:,} test pictures, {first.data.image_size} pixels), seeds {list(request.seeds)}"
     )
+    if grid.info.bad:
+        console.print(f"{len(grid.info.bad)} picture(s) that cannot be decoded are skipped")
+    if grid.info.others:
+        console.print(f"files not used, as no pictures by their ending: {', '.join(grid.info.others)}", markup=False)
     for entry in grid.mapped:
         console.print(f"{entry['key']}: {entry['paper']} in the paper, {entry['own']} here")
     if request.changes:

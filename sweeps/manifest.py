@@ -46,6 +46,7 @@ def manifest(grid: Grid) -> dict[str, Any]:
                 for cell in grid.cells
                 for evaluation in cell.runs[0].evaluations.values()
             ),
+            "skipped": len(grid.info.bad),
         },
         "overrides": list(request.changes),
         "seeds": list(request.seeds),

@@ -21,7 +21,7 @@ from core.rundir import RunDirectory
 from core.states import RunState, State
 from reports.manifest import MANIFEST_FILE, Cell, Manifest, PlannedRun, plain
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when a record of an unchanged run directory comes out differently, so that mirrors are renewed."""
 
 REPORT = "report"
@@ -156,13 +156,13 @@ def _read(manifest: Manifest, entry: Entry, directory: RunDirectory, state: RunS
         "mlflow.source.name": f"study={manifest.study.name}",
         "mlflow.source.type": "PROJECT",
     }
+    # While there is no result, the newest attempt tells where it comes from.
+    tags |= _source(next((line for line in reversed(attempts) if line["event"] == "start"), {}))
     artifacts = {"config.yaml": directory.config_file}
     finals: dict[str, tuple[float, int]] = {}
     if result is not None:
         environment = result["environment"]
-        tags["commit"] = tags["mlflow.source.git.commit"] = environment["commit"]
-        tags["uncommitted changes"] = "yes" if environment["dirty"] else "no"
-        tags["host"] = environment["hostname"]
+        tags |= _source({**environment, "host": environment["hostname"]})
         tags["device"] = environment["device"]
         artifacts["result.json"] = directory.result_file
         measured = {**result["metrics"], "seconds": result["compute_seconds"]}
@@ -272,6 +272,15 @@ def _params(entry: Entry, directory: RunDirectory) -> dict[str, str]:
     # A scale may give a key that is an axis a value of its own: the study's value is what is compared.
     own = {f"{key}.own": params[key] for key, value in axes.items() if params.get(key, value) != value}
     return {safe_name(key): value[:_MAX_VALUE] for key, value in {**axes, **own, **params, **axes}.items()}
+
+
+def _source(record: Mapping[str, Any]) -> dict[str, str]:
+    """Host and commit as tags; an attempt of an earlier version tells no commit."""
+    tags = {"host": record.get("host", "")}
+    if "commit" in record:
+        tags["commit"] = tags["mlflow.source.git.commit"] = record["commit"]
+        tags["uncommitted changes"] = "yes" if record["dirty"] else "no"
+    return tags
 
 
 def _finals(kind: str, values: Mapping[str, Any], time: int) -> dict[str, tuple[float, int]]:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +29,7 @@ from core.states import RunState, State, observe_all
 from reports.tracking import IDS_FILE
 from sweeps.costs import check_disk
 from sweeps.devices import gpus
-from sweeps.grid import Grid
+from sweeps.grid import Grid, expand_leniently
 from sweeps.local import LocalLauncher, Work
 from sweeps.manifest import manifest
 from sweeps.plan import Plan, plan
@@ -86,7 +87,7 @@ def run(grid: Grid, console: Console) -> int:
             interruptible(),
             _announced(grid),
         ):  # pictures that cannot be decoded stop the study here, where nothing has begun
-            prepare_data(grid, console)
+            grid = prepare_data(grid, console)
     write_json(request.manifest, manifest(grid))
     to_do = {run.id: run for run in (*plan_.to_do, *plan_.running)}
     tally = Tally(grid, [run.id for run in plan_.done])
@@ -107,16 +108,24 @@ def run(grid: Grid, console: Console) -> int:
     return 1 if tally.failed or tally.done < tally.total or not is_reported else 0
 
 
-def prepare_data(grid: Grid, console: Console) -> None:
-    """Decode the pictures once, before workers would each want to."""
+def prepare_data(grid: Grid, console: Console) -> Grid:
+    """Decode the pictures once, before workers would each want to; the grid without those that cannot be.
+
+    Raises: UserError if too many cannot be, or too few are left.
+    """
     config = next(iter(grid.runs().values())).config.data
-    if grid.info.cached:
-        return
+    if grid.info.cached and not grid.info.bad:  # bad ones are named at every start
+        return grid
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"preparing {config.name}", total=None)
         data.prepare(config, lambda done, total: bar.update(task, completed=done, total=total))
+    info = data.inspect(config)
+    if info.bad == grid.info.bad:
+        return grid
+    fresh, _ = expand_leniently(grid.request, info)
+    return replace(fresh, together=grid.together)
 
 
 def cancel(grid: Grid, console: Console) -> None:

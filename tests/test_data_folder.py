@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,19 @@ def test_names_that_are_no_unicode_are_found(config, tree):
     assert len(data.load(config(), "train")) == 15
 
 
-def test_hidden_and_other_files_are_left_out(config, tree):
+def test_hidden_and_other_files_are_left_out(config, tree, caplog):
     before = data.inspect(config())
     write_picture(tree / "train" / "cat" / ".hidden.png", 1)
     write_picture(tree / "train" / "cat" / ".thumbnails" / "x.png", 1)
     write_picture(tree / "train" / ".cache" / "x.png", 1)
     (tree / "train" / "cat" / "notes.txt").write_text("not a picture")
+    (tree / "train" / "cat" / "moving.GIF").write_bytes(b"GIF89a")
     (tree / "README").write_text("not a picture")
-    assert data.inspect(config()) == before
+    after = data.inspect(config())
+    assert after.others == ("1 .GIF", "1 .txt")
+    assert replace(after, others=()) == before
+    data.prepare(config(), None)
+    assert "not used, as no pictures by their ending: 1 .GIF, 1 .txt" in caplog.text
 
 
 def test_links_are_followed_and_loops_are_not(config, tree, tmp_path):
@@ -125,7 +131,7 @@ def test_val_stands_in_for_test(config, tree):
         (lambda tree: shutil.rmtree(tree / "train" / "cat"), "train/ has one class, dog & co"),
         (lambda tree: shutil.rmtree(tree / "test" / "cat"), "test/ has no cat"),
         (lambda tree: (tree / "test" / "bird").mkdir(), "train/ has no bird"),
-        (lambda tree: (tree / "test" / "cat" / "deep" / "deeper" / "x.png").unlink(), "test/cat is empty"),
+        (lambda tree: (tree / "test" / "cat" / "deep" / "deeper" / "x.png").unlink(), "test/cat holds no picture"),
         (lambda tree: (tree / "train" / "new\nline").mkdir(), "test/ has no 'new\\nline'"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 from core import execute as module
 from core.attempts import last_line
 from core.config import evaluation_config
+from core.environment import source_version
 from core.errors import Cause, RunFailed, UserError
 from core.execute import execute, is_done
 from core.identity import evaluation_id
@@ -99,7 +100,9 @@ def test_a_run_that_another_worker_took_over_is_written_to_no_more(tmp_path: Pat
     assert execute(directory, {}, {}, take_over_at_the_second_step).outcome == "held"
     assert len(steps) == 2
     assert not directory.checkpoint_file.exists()
-    assert last_line(directory.attempts_file)["event"] == "start"
+    line = last_line(directory.attempts_file)
+    assert line["event"] == "start"
+    assert (line["commit"], line["dirty"]) == source_version()
     assert json.loads(directory.lease_file.read_text())["pid"] == 1
 
 

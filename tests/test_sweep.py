@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -289,6 +290,21 @@ def test_a_broken_picture_stops_the_study_before_it_begins(folder: Path):
     assert "3.png" in line
     assert not (folder / "outputs" / "runs").exists()
     assert not (folder / "outputs" / "reports").exists()
+    skipping = [*QUICK, "data=image_folder", "data.root=pictures", "train.batch_size=15", "data.max_bad=1"]
+    done = call(folder, *skipping)
+    assert done.returncode == 0, done.stderr
+    assert "3.png" in done.stderr
+    assert (
+        "1 picture(s) that cannot be decoded were left out."
+        in (folder / "outputs" / "reports" / "augment_pairs" / "table.md").read_text()
+    )
+    assert "1 picture(s) that cannot be decoded are skipped" in call(folder, *skipping, "action=plan").stdout
+    # 16 pictures were too few for a batch only when one of them could not be decoded.
+    shutil.rmtree(folder / "outputs")
+    done = call(folder, *skipping, "train.batch_size=16")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: train.batch_size=16: at most the 15 training pictures")
+    assert not (folder / "outputs" / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_states_in_the_words_of_mlflow(study: InventedStudy) -> None:
     assert (shown[failed.id].tags["cause"], shown[failed.id].tags["message"]) == ("diverged", "loss is NaN")
     assert (shown[stopped.id].status, shown[stopped.id].end) == ("KILLED", (BEGIN + 60) * 1000)
     assert (shown[killed.id].status, shown[killed.id].tags["cause"]) == ("KILLED", "killed")
+    for tags in (one.tags for one in shown.values()):  # without a result too
+        assert (tags["commit"], tags["uncommitted changes"], tags["host"]) == ("0123456789abcdef", "yes", "node1")
 
 
 def test_a_finished_run_that_lacks_a_new_evaluation_waits(study: InventedStudy) -> None:

@@ -82,9 +82,10 @@ class InventedStudy:
     def start(self, first: str, second: str, seed: int = 0, alive: bool = True) -> RunDirectory:
         """A run that has begun; `alive`: this process executes it."""
         directory = self.run(first, second, seed)
+        source = {"commit": ENVIRONMENT["commit"], "dirty": True}
         append(
             directory.attempts_file,
-            {"event": "start", "attempt": 1, "host": "node1", "pid": 7, "time": BEGIN},
+            {"event": "start", "attempt": 1, "host": "node1", "pid": 7, **source, "time": BEGIN},
         )
         if alive:
             write_json(directory.lease_file, this_process())

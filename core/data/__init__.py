@@ -46,6 +46,8 @@ class DatasetInfo:
     """Whether pictures are decoded whenever they are used, because they outgrow `cache_gb`."""
     bad: tuple[str, ...]
     """Names of the pictures that cannot be decoded, as far as `prepare` has seen; not in the counts."""
+    others: tuple[str, ...] = ()
+    """Endings of files that lie among the pictures and are not used, such as "3 .gif"."""
 
 
 def inspect(config: DataConfig) -> DatasetInfo:
@@ -71,6 +73,7 @@ def inspect(config: DataConfig) -> DatasetInfo:
         cached=all(manifests.values()),
         streamed=_is_streamed(config, source),
         bad=tuple(name for manifest in manifests.values() if manifest for name in manifest["bad"]),
+        others=_others(source),
     )
 
 
@@ -82,7 +85,10 @@ def prepare(config: DataConfig, progress: Callable[[int, int], None] | None) -> 
 
     Raises: UserError if more than `max_bad` pictures cannot be decoded, or the disk is full.
     """
-    _prepare(config, _source(config), progress)
+    source = _source(config)
+    _prepare(config, source, progress)
+    if others := _others(source):
+        log.warning("not used, as no pictures by their ending: %s", ", ".join(others))
 
 
 def load(config: DataConfig, split: SplitName) -> "Pictures":
@@ -163,6 +169,11 @@ def _wanted(config: DataConfig, split: SplitName) -> int:
 def _count(config: DataConfig, source: Source, split: SplitName) -> int:
     there = source.count(split)
     return min(_wanted(config, split) or there, there)
+
+
+def _others(source: Source) -> tuple[str, ...]:
+    counts = source.others.items() if isinstance(source, ImageFolder) else ()
+    return tuple(f"{count} {ending or 'without one'}" for ending, count in sorted(counts))
 
 
 def _bytes(config: DataConfig, source: Source) -> int:

@@ -8,6 +8,7 @@ remembers each file's digest by its size and modification time.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +45,10 @@ class File(NamedTuple):
 
 
 class ImageFolder:
-    """The picture files below `root`. Raises: UserError if they are no data set; OSError if no index can be kept."""
+    """The picture files below `root`. Raises: UserError if they are no data set; OSError if no index can be kept.
+
+    others: how many files that are not hidden lie beside them, by their ending.
+    """
 
     streams = True
 
@@ -55,6 +59,7 @@ class ImageFolder:
             allowed = "there is no such folder; it should hold train/<class>/ and test/<class>/ (or val/<class>/)"
             raise InvalidValue("data.root", shown(root), allowed)
         self.root = root
+        self.others: Counter[str] = Counter()
         try:
             train, test = self._split_folder("train"), self._split_folder("test", "val")
             self.classes = self._classes(train, test)
@@ -115,13 +120,35 @@ class ImageFolder:
         files = []
         for label, name in enumerate(self.classes):
             found = [
-                File(path, label, size, mtime)
-                for path, size, mtime in _walk(self.root, f"{folder}/{name}", frozenset())
+                File(path, label, size, mtime) for path, size, mtime in self._walk(f"{folder}/{name}", frozenset())
             ]
             if not found:
-                raise InvalidValue("data.root", shown(self.root), f"class folder {shown(f'{folder}/{name}')} is empty")
+                where = f"class folder {shown(f'{folder}/{name}')} holds no picture ({' '.join(EXTENSIONS)})"
+                raise InvalidValue("data.root", shown(self.root), where)
             files += found
         return sorted(files)
+
+    def _walk(self, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
+        """Picture files below `folder` that are not hidden: (name, size, mtime_ns). Links are followed."""
+        path = os.path.join(self.root, folder)
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in above:
+            return
+        above |= {(status.st_dev, status.st_ino)}
+        for entry in os.scandir(path):
+            name = f"{folder}/{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from self._walk(name, above)
+            elif entry.name.lower().endswith(EXTENSIONS):
+                if entry.is_file():
+                    status = entry.stat()
+                    yield name, status.st_size, status.st_mtime_ns
+                elif entry.is_symlink():  # a broken link is a picture that cannot be decoded, and is reported as one
+                    yield name, 0, 0
+            else:
+                self.others[os.path.splitext(entry.name)[1]] += 1
 
     def _fingerprint(self, cache_dir: Path) -> str:
         files = [*self.files["train"], *self.files["test"]]
@@ -132,27 +159,6 @@ class ImageFolder:
         lines = [f"{file.name}\0{content}\0" for file, content in zip(files, contents, strict=True)]
         text = f"decode {DECODE_VERSION}\0" + "".join(lines)
         return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-
-
-def _walk(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    """Picture files below `folder` that are not hidden: (name, size, mtime_ns). Links are followed."""
-    path = os.path.join(root, folder)
-    status = os.stat(path)
-    if (status.st_dev, status.st_ino) in above:
-        return
-    above |= {(status.st_dev, status.st_ino)}
-    for entry in os.scandir(path):
-        name = f"{folder}/{entry.name}"
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(root, name, above)
-        elif entry.name.lower().endswith(EXTENSIONS):
-            if entry.is_file():
-                status = entry.stat()
-                yield name, status.st_size, status.st_mtime_ns
-            elif entry.is_symlink():  # a broken link is a picture that cannot be decoded, and is reported as one
-                yield name, 0, 0
 
 
 def _digests(root: str, files: list[File], cache_dir: Path) -> list[str]:
