@@ -104,7 +104,7 @@ def run(grid: Grid, console: Console) -> int:
         mirror.sync()
         is_reported = _report(grid, console)
         mirror.end()
-    _last_words(grid, tally, console)
+    _last_words(grid, tally, console, is_reported)
     return 1 if tally.failed or tally.done < tally.total or not is_reported else 0
 
 
@@ -198,7 +198,7 @@ def _report(grid: Grid, console: Console) -> bool:
         with console.status("building the report"):
             build(grid.request.report_dir)
     except Exception as error:
-        if not isinstance(error, UserError):
+        if not isinstance(error, UserError | OSError):
             traceback.print_exc()
         text = " ".join(str(error).split())[:200]
         console.print(f"the report could not be built: {text}; try again with action=report", markup=False)
@@ -206,13 +206,14 @@ def _report(grid: Grid, console: Console) -> bool:
     return True
 
 
-def _last_words(grid: Grid, tally: Tally, console: Console) -> None:
+def _last_words(grid: Grid, tally: Tally, console: Console, is_reported: bool) -> None:
     request = grid.request
     for run, outcome in tally.failed.items():
         console.print(f"failed: {tally.name(run)} [{run}]: {outcome.cause}: {outcome.message}", markup=False)
     report = os.path.relpath(request.report_dir)
-    lines = [f"{tally.done} of {tally.total} runs done", f"report   {report}/report.html"]
-    lines.append(f"figure   {report}/figure.png")
+    lines = [f"{tally.done} of {tally.total} runs done"]
+    if is_reported:
+        lines += [f"report   {report}/report.html", f"figure   {report}/figure.png"]
     if request.settings.tracking.enabled:
         uri = without_password(request.tracking_uri)
         if not request.settings.tracking.uri:

@@ -31,7 +31,8 @@ def call(where: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def begin(where: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([*RUN, *arguments], cwd=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*RUN, *arguments], cwd=where, start_new_session=True, **pipes)
 
 
 def eventually(look: Callable[[], Any], seconds: float = 120) -> Any:
@@ -90,9 +91,12 @@ def test_a_study_runs_reports_and_is_not_repeated(folder: Path):
 def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(folder: Path, tmp_path: Path):
     sweep = begin(folder, *LONG)
     eventually(lambda: training(folder))
-    sweep.send_signal(signal.SIGINT)
+    workers = [owner["pid"] for run in runs(folder) if (owner := read_owner(run / "lease.json"))]
+    assert workers
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
     output, _ = sweep.communicate(timeout=30)
     assert sweep.returncode == 130
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert "python" in output.splitlines()[-1]
     assert "study=augment_pairs" in output.splitlines()[-1]
     outcomes = [
@@ -105,6 +109,32 @@ def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(folder: Path, tmp_pat
     undisturbed.mkdir()
     assert call(undisturbed, *LONG).returncode == 0
     assert weights(folder) == weights(undisturbed)
+
+
+FILL_THE_DISK = """
+mount -t tmpfs -o size=64m tmpfs outputs || exit 77
+"$@" & sweep=$!
+until ls outputs/runs/*/checkpoint.pt >/dev/null 2>&1; do sleep 0.1; done
+dd if=/dev/zero of=outputs/filler bs=1M
+wait $sweep; echo "exit code $?"
+rm outputs/filler
+exec "$@"
+"""
+
+
+def test_a_disk_that_fills_up_fails_runs_that_the_same_command_goes_on_with(folder: Path):
+    (folder / "outputs").mkdir()
+    command = ["unshare", "-rm", "sh", "-c", FILL_THE_DISK, "sh", *RUN, *LONG]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    if done.returncode in (1, 77) and "exit code" not in done.stdout:
+        pytest.skip(f"no file system of its own can be mounted here: {done.stderr}")
+    first, second = done.stdout.split("exit code 1")
+    assert "failed: disk full: " in first
+    assert "the report could not be built: " in first
+    assert "report.html" not in first
+    assert "Traceback" not in first + done.stderr
+    assert done.returncode == 0, done.stdout
+    assert "3 of 3 runs done" in second
 
 
 def test_a_killed_worker_is_replaced_and_its_run_taken_up_again(folder: Path):
