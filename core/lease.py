@@ -85,11 +85,16 @@ def is_alive(owner: dict[str, Any], path: Path) -> bool:
     if owner["host"] != socket.gethostname():
         job, restart = slurm_job()
         is_own_past = job and owner["job"] == job and owner["restart"] < restart
-        try:
-            return time.time() - path.stat().st_mtime < (OWN_STALE_SECONDS if is_own_past else STALE_SECONDS)
-        except FileNotFoundError:
-            return False
+        return not is_overdue(path, OWN_STALE_SECONDS if is_own_past else STALE_SECONDS)
     return owner["boot"] == boot_id() and process_started(owner["pid"]) == owner["started"]
+
+
+def is_overdue(path: Path, seconds: float = OWN_STALE_SECONDS) -> bool:
+    """Whether the lease has not been renewed for so long; one that is gone is."""
+    try:
+        return time.time() - path.stat().st_mtime >= seconds
+    except FileNotFoundError:
+        return True
 
 
 def this_process() -> dict[str, Any]:

@@ -24,7 +24,7 @@ import submitit
 from core.attempts import Outcome
 from core.environment import cores
 from core.errors import Cause
-from core.lease import slurm_job
+from core.lease import is_overdue, slurm_job
 from core.rundir import RunDirectory
 from core.states import State, observe
 from reports.manifest import MANIFEST_FILE
@@ -141,9 +141,10 @@ class Job:
         if state.state == State.DONE:
             return Outcome("done")
         if state.state == State.RUNNING:
-            # An earlier attempt of this very job is about to die; what it had is waited for.
+            # Waited for: an earlier attempt of this very job, which is about to die, and whoever seems to have died.
             is_own_past = (state.owner or {}).get("job") == slurm_job()[0]
-            return None if is_own_past else Outcome("held")
+            is_waited_for = is_own_past or is_overdue(RunDirectory(self.runs, work.id).lease_file)
+            return None if is_waited_for else Outcome("held")
         if state.state == State.FAILED and not Cause(state.cause).can_pass:
             attempts = RunDirectory(self.runs, work.id).attempts_file
             if attempts.stat().st_mtime > self.submission.time:

@@ -1,6 +1,8 @@
 """Settings of the launchers, and how submissions divide runs among jobs."""
 
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.attempts import Outcome
 from core.config import parse
 from core.errors import UserError
+from core.lease import OWN_STALE_SECONDS, this_process
+from core.rundir import RunDirectory
 from sweeps import job, request
 from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
@@ -134,3 +139,23 @@ def test_a_job_refuses_other_code_than_was_submitted(tmp_path, capsys):
     replace(submission(tmp_path / "one", 1, 1, 0, 10), code=str(tmp_path)).write()
     assert job.main(tmp_path / "one", 0) == 1
     assert f"submitted with the code in {tmp_path}, but this is" in capsys.readouterr().err
+
+
+def test_a_job_passes_over_what_another_job_executes_but_waits_for_one_that_seems_dead(tmp_path):
+    (asked,) = request.read(["study=augment_pairs", "scale=smoke"])
+    planned = next(iter(expand(asked, pictures()).runs().values()))
+    one = replace(
+        submission(tmp_path / "submissions" / "study-1", 1, 1, 0, 1), runs=(planned.id,), machine={"machine.threads": 1}
+    )
+    one.folder.mkdir(parents=True)
+    one.write_runs([planned])
+    (work,) = one.work([planned.id])
+    mine = job.Job(one, [work])
+    assert mine.pass_over(work) is None
+    lease = RunDirectory(mine.runs, work.id).lease_file
+    lease.parent.mkdir(parents=True)
+    lease.write_text(json.dumps({**this_process(), "host": "elsewhere", "job": "7_1"}))
+    assert mine.pass_over(work) == Outcome("held")
+    ago = time.time() - OWN_STALE_SECONDS - 1
+    os.utime(lease, (ago, ago))
+    assert mine.pass_over(work) is None

@@ -1,12 +1,16 @@
 """Submitting with a stand-in for SLURM: shell scripts on the path that keep a queue in a folder."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from core.lease import OWN_STALE_SECONDS, this_process
 from sweeps.submission import open_submissions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +130,21 @@ def test_runs_of_jobs_that_are_ending_are_submitted_again(cluster, monkeypatch):
     assert "submitted 3 runs" in call(cluster, *THREE).stdout
     # They may come back to the queue: the first submission stays open.
     assert len(open_submissions(cluster / "outputs")) == 2
+
+
+def test_a_run_whose_job_vanished_with_its_node_is_submitted_again(cluster, monkeypatch):
+    call(cluster, *THREE)
+    run = next(iter(json.loads(next(cluster.glob("outputs/submissions/*/submission.json")).read_text())["runs"]))
+    lease = cluster / "outputs" / "runs" / run / "lease.json"
+    lease.parent.mkdir(parents=True, exist_ok=True)
+    lease.write_text(json.dumps({**this_process(), "host": "elsewhere", "job": "99_0"}))
+    shutil.rmtree(cluster / "queue")
+    (cluster / "queue").mkdir()
+    assert "submitted 2 runs" in call(cluster, *THREE).stdout  # its lease was renewed just now
+    ago = time.time() - OWN_STALE_SECONDS - 1
+    os.utime(lease, (ago, ago))
+    assert "submitted 1 runs" in call(cluster, *THREE).stdout
+    assert "nothing to submit" in call(cluster, *THREE).stdout
 
 
 def test_variables_that_sbatch_prefers_to_the_script_are_kept_from_it(cluster, monkeypatch):

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ PACKAGES = "slurm-wlm munge slurmdbd mariadb-server"
 NODES = ("n1", "n2", "n3")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacctmgr")
 START_SECONDS = 60.0
+AFTER_REQUEUE = timedelta(seconds=4)
 
 SLURM_CONF = """\
 ClusterName=test
@@ -240,15 +242,18 @@ class Cluster:
         self.start_slurmctld()
 
     def hurry(self) -> None:
-        """As time and an administrator would: start what SLURM holds back after a requeue, release what it holds
-        for good, and bring back a node that it drained because a job met its own past there."""
+        """As time and an administrator would: start soon what SLURM holds back for two minutes after a requeue, release
+        what it holds for good, and bring back a node that it drained because a job met its own past there.
+
+        Not at once: a job that comes back within `cred_expire` meets a credential that is revoked, and is lost.
+        """
         for line in self.call("sinfo", "--noheader", "-N", "--format=%N %E").splitlines():
             node, reason = line.split(maxsplit=1)
             if reason == "Duplicate jobid":
                 self._try("scontrol", "update", f"nodename={node}", "state=resume")
-        for line in self.call("squeue", "--noheader", "--array", "--states=PENDING", "--format=%A %r").splitlines():
-            job, reason = line.split(maxsplit=1)
-            if reason == "BeginTime":
+        for line in self.call("squeue", "--noheader", "--array", "--states=PENDING", "--format=%A %V %r").splitlines():
+            job, queued, reason = line.split(maxsplit=2)
+            if reason == "BeginTime" and datetime.fromisoformat(queued) < datetime.now() - AFTER_REQUEUE:
                 self._try("scontrol", "update", f"jobid={job}", "starttime=now")
             elif "held" in reason.lower():
                 self._try("scontrol", "release", job)

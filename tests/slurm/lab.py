@@ -38,7 +38,7 @@ class Lab:
             )
 
     def wait(self, seconds: float = 240) -> None:
-        """Until no job is left in the queue; what SLURM holds back after a requeue may start at once."""
+        """Until no job is left in the queue; what SLURM holds back after a requeue may start soon."""
 
         def is_empty() -> bool:
             self.cluster.hurry()

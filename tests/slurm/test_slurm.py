@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.journal import read_lines
@@ -172,6 +173,18 @@ def test_a_run_over_two_tasks_is_that_of_one_process(lab: Lab):
     assert len(evaluations) == 1
 
 
+def test_a_job_that_loses_a_process_goes_on_by_itself(lab: Lab):
+    words = [*TWO, "train.epochs=40", "launcher.tasks=2", "launcher.mem_gb=3"]
+    assert lab.call(*words, "launcher.runs_per_job=2").returncode == 0
+    run = lab.begun()
+    _process_of_rank(1, lab).kill()
+    lab.cluster.wait(lambda: set(lab.cluster.jobs().values()) == {"PENDING"}, 60, "a job that is queued again")
+    lab.wait()
+    lines = list(read_lines(run.attempts_file))
+    assert [line["event"] for line in lines] == ["start", "start", "end"]
+    assert lines[-1]["outcome"] == "done"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -186,3 +199,12 @@ def test_a_refusal_is_one_line_and_submits_nothing(lab: Lab, words, said):
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not lab.cluster.jobs()
+
+
+def _process_of_rank(rank: int, lab: Lab) -> psutil.Process:
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        is_of_job = "sweeps.job" in words and "python" in words[0] and any(str(lab.folder) in word for word in words)
+        if is_of_job and process.environ().get("SLURM_PROCID") == str(rank):
+            return process
+    raise AssertionError(f"no process of rank {rank}")
