@@ -137,7 +137,8 @@ def _plan(grid: Grid, console: Console) -> None:
     view = cluster.look_anyway(grid)
     plan_ = plan(grid.runs().values(), view.states)
     done = (*plan_.done, *plan_.evaluate)
-    speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid))
+    like = next(iter(grid.runs().values())).config
+    speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid), like)
     costs.show(grid, plan_, speed, sweep.worker_count(grid, plan_), console)
     if grid.request.launcher.name == "slurm":
         for note in view.notes:

@@ -1,22 +1,24 @@
 """What a plan will cost, from finished runs where there are any, and the text of `action=plan`."""
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import yaml
 from rich.console import Console
 
-from core.config import RunConfig
+from core.config import RunConfig, as_dict
 from core.cost import multiply_adds
 from core.data import DatasetInfo
 from core.errors import UserError
 from core.rundir import RunDirectory
 from sweeps.grid import Grid
-from sweeps.plan import Plan, evaluation_work, grid_disk_bytes, work
+from sweeps.plan import Plan, evaluation_work, grid_disk_bytes, work, work_on
 from sweeps.planned import PlannedRun
 from sweeps.progress import cell_name, duration
 
@@ -42,10 +44,16 @@ class Speed:
     evaluations: Mapping[str, float]
     """Seconds of an evaluation by kind, as far as finished runs have had one."""
     is_measured: bool
+    basis: str
+    """Where the speed is from, in words."""
 
     @classmethod
-    def of(cls, runs: Path, done: Iterable[PlannedRun], info: DatasetInfo, on_gpu: bool) -> "Speed":
-        """From the finished runs among `done` on the same kind of device; assumed where there is none."""
+    def of(
+        cls, runs: Path, done: Iterable[PlannedRun], info: DatasetInfo, on_gpu: bool, like: RunConfig | None = None
+    ) -> "Speed":
+        """From the finished runs among `done` on the same kind of device; without any, from those of other studies
+        that are shaped as `like`; assumed where there is none either.
+        """
         total_work = total_seconds = 0.0
         evaluations: dict[str, list[float]] = {}
         for run in list(done)[:LOOKED_AT]:
@@ -59,15 +67,18 @@ class Speed:
                 record = directory.evaluation(identity)
                 if record and _was_on_gpu(record) == on_gpu:
                     evaluations.setdefault(run.evaluations[name]["kind"], []).append(record["seconds"])
+        basis = "speed of the finished runs"
+        if not total_seconds and like:
+            basis = "speed of finished runs with the same encoder"
+            for config, result in _of_like_shape(runs, like):
+                if result["steps"] and _was_on_gpu(result) == on_gpu:
+                    total_work += work_on(config, result["samples"])
+                    total_seconds += result.get("seconds", result["compute_seconds"])
         means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
         speed = total_work / total_seconds if total_seconds else GPU_SPEED if on_gpu else CPU_SPEED
-        return cls(runs, info, speed, means, is_measured=bool(total_seconds))
-
-    @property
-    def basis(self) -> str:
-        if self.is_measured:
-            return "speed of the finished runs"
-        return f"{self.multiply_adds / 1e9:,.0f} GMAC/s per worker assumed"
+        if not total_seconds:
+            basis = f"{speed / 1e9:,.0f} GMAC/s per worker assumed"
+        return cls(runs, info, speed, means, bool(total_seconds), basis)
 
     def training(self, run: PlannedRun) -> float:
         """Seconds of a training."""
@@ -89,6 +100,20 @@ class Speed:
         """The evaluations that a trained run lacks."""
         directory = RunDirectory(self.runs, run.id)
         return [name for name, id_ in run.evaluation_ids.items() if not directory.evaluation_file(id_).exists()]
+
+
+def _of_like_shape(runs: Path, like: RunConfig) -> Iterator[tuple[RunConfig, dict[str, Any]]]:
+    """Trained runs with the same encoder on pictures of the same size, from a look at a few run directories."""
+    # Most configs need not be parsed: text tells that they are others.
+    encoder = yaml.safe_dump({"encoder": as_dict(like.encoder)}, sort_keys=False)
+    size = f"  image_size: {like.data.image_size}\n"
+    there = os.listdir(runs) if runs.exists() else []
+    for run in there[: 4 * LOOKED_AT]:
+        directory = RunDirectory(runs, run)
+        if directory.result_file.exists() and directory.config_file.exists():
+            text = directory.config_file.read_text()
+            if encoder in text and size in text and (result := directory.result()):
+                yield directory.config(), result
 
 
 def _was_on_gpu(record: Mapping[str, Any]) -> bool:

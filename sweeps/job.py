@@ -34,8 +34,6 @@ from sweeps.submission import REQUEUE_CODE, Submission, read
 
 ROOT = Path(__file__).resolve().parent.parent
 REFRESH_SECONDS = 0.2
-GRACE_SECONDS = 60.0
-"""Time for a worker to save its run; SLURM ends the job earlier if its time is over."""
 MIRROR_SECONDS = 10.0
 """How long the last synchronisation with an MLflow server may keep a job from ending."""
 
@@ -87,6 +85,9 @@ class Stop:
 class Job:
     """The runs of one task, and what became of them here."""
 
+    GRACE_SECONDS = 60.0
+    """Time to save a run after a signal; SLURM ends the job earlier if its time is over."""
+
     def __init__(self, submission: Submission, work: Sequence[Work]):
         self.submission = submission
         self.runs = submission.folder.parent.parent / "runs"
@@ -120,7 +121,7 @@ class Job:
             retries=self.submission.retries,
             report=self.ended,
             pass_over=self.pass_over,
-            grace_seconds=GRACE_SECONDS,
+            grace_seconds=self.GRACE_SECONDS,
         )
         launcher.start(self.work)
         while not launcher.finished:

@@ -63,8 +63,13 @@ def samples(config: RunConfig, train_count: int) -> int:
 
 def work(config: RunConfig, train_count: int) -> float:
     """Multiply-adds of a training: forward and backward (twice the forward) of every view."""
+    return work_on(config, samples(config, train_count))
+
+
+def work_on(config: RunConfig, seen: int) -> float:
+    """The same of a training that sees so many pictures."""
     views = 2 if config.train.objective == "contrastive" else 1
-    return 3 * views * samples(config, train_count) * multiply_adds(config.encoder, config.data.image_size)
+    return 3 * views * seen * multiply_adds(config.encoder, config.data.image_size)
 
 
 def evaluation_work(config: RunConfig, evaluations: Iterable[Mapping[str, Any]], info: DatasetInfo) -> float:

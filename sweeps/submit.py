@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from core.errors import UserError
+from core.errors import InvalidValue, UserError
 from core.rundir import GROUP_MODE, write_json
 from sweeps import cluster, slurm
 from sweeps.costs import Speed, check_disk
@@ -40,6 +40,7 @@ from sweeps.submission import (
     tasks_for,
 )
 from sweeps.sweep import is_on_gpu
+from sweeps.uri import without_password
 
 LOCK_SECONDS = 120.0
 
@@ -52,6 +53,8 @@ def submit(grid: Grid, console: Console) -> int:
     request = grid.request
     slurm.require()
     slurm.check_time(request.launcher)
+    if request.settings.tracking.enabled:
+        _check_password(request.tracking_uri)
     with _only_submitter(request.output):
         cluster.close_ended(request.output)
         view = cluster.look(grid, ending=False)
@@ -80,6 +83,13 @@ def submit(grid: Grid, console: Console) -> int:
     for text, action in (("follow", "status"), ("stop", "cancel"), ("report", "report")):
         console.print(f"{text:8} python {shlex.join([*words, f'action={action}'])}", markup=False, highlight=False)
     return 1 if later else 0
+
+
+def _check_password(uri: str) -> None:
+    """Raises: InvalidValue for a password, which would stand in the submission's file for everybody to read."""
+    if without_password(uri) != uri:
+        allowed = "without a password, which SLURM passes on from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise InvalidValue("tracking.uri", without_password(uri), allowed)
 
 
 def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission:
@@ -245,13 +255,14 @@ def _teardown(submission: Submission) -> list[str]:
     """Shell lines after the program: queue the job again where its end can pass, and end as the program did."""
     log = submission.log("${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}")
     memory = " ".join(f"-e {shlex.quote(words)}" for words in MEMORY_WORDS)
+    kills = '$(echo >> "$log.kills"; wc -l < "$log.kills")'  # not SLURM's count of restarts, which has preemptions too
     return [
         "code=$?",
         f"log={shlex.quote(str(log.parent))}/{log.name}",
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
         "  134|135|137|139)  # killed; for its memory it would be again",
-        f'    grep -qs {memory} "$log" || [ "${{SLURM_RESTART_COUNT:-0}}" -ge {submission.retries} ] || again=true ;;',
+        f'    grep -qs {memory} "$log" || [ "{kills}" -gt {submission.retries} ] || again=true ;;',
         "esac",
         '[ -z "$again" ] || scontrol requeue "$SLURM_JOB_ID"',
         "exit $code",

@@ -47,7 +47,8 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on
     request, info = grids[0].request, grids[0].info
     together = {identity: run for grid in grids for identity, run in grid.runs().items()}
     whole = plan(together.values(), states)
-    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info, on_gpu)
+    like = next(iter(together.values())).config
+    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info, on_gpu, like)
     cost = {run.id: speed.training(run) for run in together.values()}
     to_train = {run.id for run in whole.train}
     console.print(

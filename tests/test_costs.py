@@ -13,7 +13,7 @@ from core.states import observe_all
 from sweeps import request
 from sweeps.costs import CPU_SPEED, GPU_SPEED, STARTUP_SECONDS, Speed, check_disk
 from sweeps.grid import expand
-from sweeps.plan import evaluation_work, grid_disk_bytes, plan, work
+from sweeps.plan import evaluation_work, grid_disk_bytes, plan, samples, work
 from sweeps.planned import PlannedRun
 from tests.pictures import pictures
 
@@ -57,6 +57,19 @@ def test_finished_runs_tell_the_speed_of_their_own_device_only(tmp_path: Path):
     assert speed.evaluating(second, second.evaluations) == 0.5 * len(second.evaluation_ids)
     assert speed.basis == "speed of the finished runs"
     assert Speed.of(tmp_path, [first], INFO, on_gpu=True).multiply_adds == GPU_SPEED
+
+
+def test_a_study_that_has_not_run_takes_the_speed_of_runs_of_like_shape(tmp_path: Path):
+    (first, _), (wider, _) = planned(), planned("encoder.width=0.5")
+    directory = RunDirectory.create(tmp_path, first.config)
+    write(tmp_path, first, 4.0, "cpu")
+    write_json(directory.result_file, {**(directory.result() or {}), "samples": samples(first.config, 512)})
+    (other, _) = planned("loss.temperature=0.5")
+    speed = Speed.of(tmp_path, [], INFO, on_gpu=False, like=other.config)
+    assert speed.training(other) == pytest.approx(4.0 + STARTUP_SECONDS)
+    assert speed.basis == "speed of finished runs with the same encoder"
+    assert not Speed.of(tmp_path, [], INFO, on_gpu=False, like=wider.config).is_measured
+    assert not Speed.of(tmp_path, [], INFO, on_gpu=True, like=other.config).is_measured
 
 
 def test_a_trained_run_costs_the_evaluations_that_it_lacks(tmp_path: Path):

@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.lease import OWN_STALE_SECONDS, this_process
+from sweeps import submit
 from sweeps.submission import open_submissions
+from tests.test_launcher import submission
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
@@ -262,6 +265,10 @@ def test_plan_shows_the_script_and_submits_nothing(cluster):
         (["launcher.time=soon"], "launcher.time=soon: minutes, or"),
         (["launcher.tasks=3"], "launcher.tasks=3: must divide train.batch_size (64)"),
         (["launcher.nodes=1,2"], "launcher.nodes=1,2: one value"),
+        (
+            ["tracking.enabled=true", "tracking.uri=http://me:secret@host:5000"],
+            "tracking.uri=http://host:5000: without a password, which",
+        ),
         (["launcher.partitoin=gpu"], "did you mean 'launcher.partition'?"),
     ],
 )
@@ -289,6 +296,22 @@ def test_a_refusal_of_slurm_is_passed_on(cluster, monkeypatch):
     assert done.stderr.count("\n") == 1
     assert open_submissions(cluster / "outputs") == []
     assert not list((cluster / "outputs").glob("submissions/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "requeued"),
+    [(0, "", [0, 0, 0]), (75, "", [1, 1, 1]), (137, "", [1, 1, 0]), (137, "oom-kill", [0, 0, 0]), (1, "", [0, 0, 0])],
+)
+def test_when_the_batch_script_has_its_job_queued_again(tmp_path, code, log, requeued):
+    one = replace(submission(tmp_path / "a folder with 'quotes'", 1, 1, 0, 1), retries=2)
+    (one.folder / "logs").mkdir(parents=True)
+    one.log("7_0").write_text(log)
+    script = "\n".join(['scontrol() { echo "$@" >&2; }', f"(exit {code})", *submit._teardown(one)])
+    variables = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "8", "PATH": "/usr/bin:/bin"}
+    for again in requeued:  # one attempt after the other
+        done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
+        assert done.returncode == code
+        assert done.stderr == "requeue 8\n" * again
 
 
 def test_without_sbatch_there_is_one_line_that_says_what_to_use(cluster, monkeypatch):
