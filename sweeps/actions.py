@@ -69,6 +69,11 @@ def perform(requests: list[Request]) -> int:
         case "logs":
             _logs(grids, console)
             return 0
+        case "status" if requests[0].settings.watch:
+            status.watch(grids, cluster.look_closely, console)
+            for grid in grids:
+                _track_in_background(grid)
+            return 0
     codes = [0]
     for grid in grids:
         codes.append(_perform(grid, console))
@@ -116,10 +121,7 @@ def _perform(grid: Grid, console: Console) -> int:
         case "plan":
             _plan(grid, console)
         case "status":
-            if settings.watch:
-                status.watch(grid, lambda: cluster.look_closely(grid), console)
-            else:
-                status.show(grid, cluster.look_closely(grid), console)
+            status.show(grid, cluster.look_closely(grid), console)
             _track_in_background(grid)
         case "cancel":
             sweep.cancel(grid, console)
@@ -137,8 +139,7 @@ def _plan(grid: Grid, console: Console) -> None:
     view = cluster.look_anyway(grid)
     plan_ = plan(grid.runs().values(), view.states)
     done = (*plan_.done, *plan_.evaluate)
-    like = next(iter(grid.runs().values())).config
-    speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid), like)
+    speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid), grid.config)
     costs.show(grid, plan_, speed, sweep.worker_count(grid, plan_), console)
     if grid.request.launcher.name == "slurm":
         for note in view.notes:
@@ -147,11 +148,24 @@ def _plan(grid: Grid, console: Console) -> None:
 
 
 def _plan_all(grids: list[Grid], console: Console) -> None:
-    """What all studies would cost together."""
-    states = {run: state for grid in grids for run, state in cluster.look_anyway(grid).states.items()}
+    """What all studies would cost together; and, on a cluster, what each would submit when its turn comes."""
+    views = [cluster.look_anyway(grid) for grid in grids]
+    states = {run: state for view in views for run, state in view.states.items()}
     everything = {run.id: run for grid in grids for run in grid.runs().values()}
-    workers = sweep.worker_count(grids[0], plan(everything.values(), states))
-    whole.show(grids, states, workers, sweep.is_on_gpu(grids[0]), console)
+    on_gpu = sweep.is_on_gpu(grids[0])
+    whole.show(grids, states, sweep.worker_count(grids[0], plan(everything.values(), states)), on_gpu, console)
+    if grids[0].request.launcher.name != "slurm":
+        return
+    for note in views[0].notes:
+        console.print(f"what is queued is not known: {note}", markup=False)
+    is_text_shown = False
+    for grid in grids:
+        own = [everything.pop(run) for run in grid.runs() if run in everything]  # not what an earlier study submits
+        plan_ = plan(own, states)
+        speed = costs.Speed.of(grid.request.runs, plan_.done, grid.info, on_gpu, grid.config)
+        console.print(f"{grid.request.study.name}: ", end="")
+        submit.show(grid, plan_, speed, console, with_text=not is_text_shown)
+        is_text_shown |= bool(plan_.to_do)
 
 
 def _show_all(grids: list[Grid], console: Console) -> None:

@@ -123,7 +123,7 @@ def _was_on_gpu(record: Mapping[str, Any]) -> bool:
 def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -> None:
     """Print what `action=run` would do: cells, runs, reused runs, estimated time and disk."""
     request = grid.request
-    first = next(iter(grid.runs().values())).config
+    first = grid.config
     console.print(f"[bold]{request.study.name}[/]: {request.study.title}")
     console.print(
         f"scale {request.scale.name}, data {first.data.name} ({grid.info.train_count:,} training and "

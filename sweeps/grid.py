@@ -65,10 +65,14 @@ class Grid:
         """Every run once, by id, in the order in which they should start, with all its evaluations."""
         return self._runs
 
+    @property
+    def config(self) -> RunConfig:
+        """That of the first run, for what all of them share."""
+        return next(iter(self.runs().values())).config
+
     def machine(self) -> dict[str, Any]:
         """The machine-only keys of this request, which replace those that a run directory remembers."""
-        run = next(iter(self.runs().values()))
-        found = {key: value for key, value in flatten(as_dict(run.config)) if is_machine_key(key)}
+        found = {key: value for key, value in flatten(as_dict(self.config)) if is_machine_key(key)}
         # A job does not run where the user typed the command.
         folders = {key: os.path.abspath(os.path.expanduser(found[key])) for key in _FOLDERS if found[key]}
         return {**found, **folders}

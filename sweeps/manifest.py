@@ -12,7 +12,7 @@ from sweeps.uri import without_password
 def manifest(grid: Grid) -> dict[str, Any]:
     """The content of study.json."""
     request, study = grid.request, grid.request.study
-    first = next(iter(grid.runs().values())).config
+    first = grid.config
     source = load_paper()[study.paper.source] if study.paper and study.paper.source else {}
     paper = study.paper and {
         "source": study.paper.source,

@@ -30,20 +30,22 @@ def show(grid: Grid, view: View, console: Console) -> None:
     console.print(_page(grid, view), soft_wrap=True)
 
 
-def watch(grid: Grid, look: Callable[[], View], console: Console) -> None:
-    """Show the status again and again until no run is running or queued, or until Ctrl-C.
-
-    Where SLURM does not say what is queued, any run may be that is not done and has not failed.
-    """
+def watch(grids: Sequence[Grid], look: Callable[[Grid], View], console: Console) -> None:
+    """Show the status of studies again and again until no run is running or queued, or until Ctrl-C."""
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            view = look()
-            live.update(_page(grid, view), refresh=True)
-            states = {state.state for state in view.states.values()}
-            waiting = {State.RUNNING, State.QUEUED} if view.queue_known else {*State} - {State.DONE, State.FAILED}
-            if states.isdisjoint(waiting):
+            views = [look(grid) for grid in grids]
+            live.update(Group(*map(_page, grids, views)), refresh=True)
+            if not any(map(_may_change, views)):
                 return
-            time.sleep(WATCH_CLUSTER_SECONDS if view.tasks or not view.queue_known else WATCH_SECONDS)
+            asks_cluster = any(view.tasks or not view.queue_known for view in views)
+            time.sleep(WATCH_CLUSTER_SECONDS if asks_cluster else WATCH_SECONDS)
+
+
+def _may_change(view: View) -> bool:
+    """Whether a run runs or waits. Where SLURM does not say, any may that is not done and has not failed."""
+    waiting = {State.RUNNING, State.QUEUED} if view.queue_known else {*State} - {State.DONE, State.FAILED}
+    return any(state.state in waiting for state in view.states.values())
 
 
 def _page(grid: Grid, view: View) -> RenderableType:

@@ -113,7 +113,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
     )
 
 
-def show(grid: Grid, plan_: Plan, speed: Speed, console: Console) -> None:
+def show(grid: Grid, plan_: Plan, speed: Speed, console: Console, *, with_text: bool = True) -> None:
     """Print what would be submitted: jobs, hours and the sbatch text."""
     settings: SlurmSettings = grid.request.launcher
     slurm.require()
@@ -126,8 +126,11 @@ def show(grid: Grid, plan_: Plan, speed: Speed, console: Console) -> None:
     if is_on_gpu(grid) and speed.is_measured:
         hours *= settings.tasks  # which share a run, so that its seconds are those of all their GPUs
     jobs = f"{_jobs_in_arrays(submission)}, about {hours:,.1f} {unit} ({speed.basis})"
+    if not with_text:
+        console.print(jobs, highlight=False)
+        return
     console.print(f"{jobs}; the first:\n", highlight=False)
-    console.print(sbatch_text(submission, 0, settings), markup=False, highlight=False, soft_wrap=True)
+    console.print(sbatch_text(submission, 0, settings) + "\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def _jobs_in_arrays(submission: Submission) -> str:

@@ -113,7 +113,7 @@ def prepare_data(grid: Grid, console: Console) -> Grid:
 
     Raises: UserError if too many cannot be, or too few are left.
     """
-    config = next(iter(grid.runs().values())).config.data
+    config = grid.config.data
     if grid.info.cached and not grid.info.bad:  # bad ones are named at every start
         return grid
     from rich.progress import Progress

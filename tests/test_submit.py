@@ -258,6 +258,20 @@ def test_plan_shows_the_script_and_submits_nothing(cluster):
     assert not (cluster / "outputs" / "submissions").exists()
 
 
+def test_plan_of_all_studies_says_what_each_would_submit_that_no_earlier_one_does(cluster):
+    (cluster / "own" / "study").mkdir(parents=True)
+    for name in ("a_first", "b_second"):
+        text = (ROOT / "ablations" / "study" / "recipe.yaml").read_text().replace("name: recipe", f"name: {name}")
+        (cluster / "own" / "study" / f"{name}.yaml").write_text(text)
+    words = ["study=all", *ASK[1:], "--config-dir", "own", "action=plan", "launcher.runs_per_job=2"]
+    done = call(cluster, *words)
+    assert done.returncode == 0, done.stderr
+    assert "a_first: 2 jobs in 1 array, about" in done.stdout
+    assert "b_second: nothing to submit" in done.stdout
+    assert done.stdout.count("#!/bin/bash") == 1
+    assert queued(cluster) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
