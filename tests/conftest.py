@@ -56,3 +56,11 @@ def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         from core.augment import compiled
 
         monkeypatch.setattr(compiled, "handles", lambda x_NCHW: False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder whose name needs quoting."""
+    path = tmp_path / "a folder with 'quotes' and spaces"
+    path.mkdir()
+    return path

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.request import read
+from tests.commandline import ROOT, call
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -95,9 +95,6 @@ def test_the_study_of_the_readme_is_a_study(tmp_path: Path):
     (tmp_path / "studies" / "study").mkdir(parents=True)
     lines = [line.removeprefix("    ") for line in block[1].splitlines()]
     (tmp_path / "studies" / "study" / "tau.yaml").write_text("\n".join(lines))
-    arguments = ["--config-dir", "studies", "study=tau", "action=plan"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "sweeps" / "run.py"), *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = call(tmp_path, "--config-dir", "studies", "study=tau", "action=plan")
     assert done.returncode == 0, done.stderr
     assert "4 cells" in done.stdout

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,9 @@ import pytest
 from core.lease import OWN_STALE_SECONDS, this_process
 from sweeps import submit
 from sweeps.submission import open_submissions
+from tests.commandline import ROOT, call
 from tests.test_launcher import submission
 
-ROOT = Path(__file__).resolve().parent.parent
-RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 GOLDEN = Path(__file__).parent / "golden" / "sbatch.txt"
 ASK = ["study=augment_pairs", "scale=smoke", "launcher=slurm", "tracking.enabled=false"]
 THREE = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
@@ -75,10 +73,6 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("QUEUE", str(tmp_path / "queue"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path
-
-
-def call(where: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([*RUN, *arguments], cwd=where, capture_output=True, text=True, timeout=120)
 
 
 def queued(where: Path) -> list[str]:

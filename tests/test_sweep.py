@@ -1,74 +1,16 @@
-"""The command line on real processes: run, repeat, interrupt, kill, share, cancel."""
+"""Sweeps on real processes: run, repeat, interrupt, kill, share, cancel."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from core.journal import read_lines
 from core.lease import read_owner
-
-ROOT = Path(__file__).resolve().parent.parent
-RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
-TWO_CELLS = ["study=augment_pairs", "scale=smoke", "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
-QUICK = [*TWO_CELLS, "tracking.enabled=false"]
-LONG = [*QUICK, "train.epochs=24", "machine.log_steps=1"]
-"""Cells that take seconds, so that something can happen to them."""
-
-
-def call(where: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([*RUN, *arguments], cwd=where, capture_output=True, text=True, timeout=240)
-
-
-def begin(where: Path, *arguments: str) -> subprocess.Popen:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*RUN, *arguments], cwd=where, start_new_session=True, **pipes)
-
-
-def eventually(look: Callable[[], Any], seconds: float = 120) -> Any:
-    """What `look` finds, as soon as it finds something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not seen in {seconds} s")
-
-
-def runs(where: Path) -> list[Path]:
-    folder = where / "outputs" / "runs"
-    return sorted(folder.iterdir()) if folder.exists() else []
-
-
-def training(where: Path) -> Path | None:
-    """A run directory in which training has begun and not ended."""
-    for run in runs(where):
-        journal = run / "journal.jsonl"
-        if journal.exists() and journal.stat().st_size and not (run / "result.json").exists():
-            return run
-    return None
-
-
-def weights(where: Path) -> dict[str, bytes]:
-    return {run.name: (run / "encoder.safetensors").read_bytes() for run in runs(where)}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "a folder with 'quotes' and spaces"
-    path.mkdir()
-    return path
+from tests.commandline import LONG, QUICK, RUN, TWO_CELLS, begin, call, eventually, runs, training, weights
 
 
 def test_a_study_runs_reports_and_is_not_repeated(folder: Path):
@@ -233,122 +175,3 @@ def test_the_debug_launcher_runs_in_this_process(folder: Path):
         line["pid"] for run in runs(folder) for line in read_lines(run / "attempts.jsonl") if line["event"] == "start"
     }
     assert len(pids) == 1
-
-
-WATCHED = """
-import runpy, sys
-sys.argv = {argv!r}
-try:
-    runpy.run_path({script!r}, run_name="__main__")
-except SystemExit as end:
-    assert not end.code
-print(sorted({{"torch", "mlflow"}} & set(sys.modules)))
-"""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["study=list"], ["study=augment_pairs", "action=plan"], ["study=augment_pairs", "action=status"]],
-)
-def test_looking_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[str]):
-    code = WATCHED.format(argv=["run.py", *arguments], script=RUN[1])
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
-    assert not (folder / "outputs").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["study=augment_pair"], ["unknown study 'augment_pair'", "augment_pairs"]),
-        (["study=augment_pairs", "train.epoch=1"], ["train.epoch", "train.epochs"]),
-        (["study=augment_pairs", "data=image_folder"], ["data.root"]),
-        (["study=augment_pairs", "data=image_folder", "data.root=/nowhere/at all"], ["data.root=/nowhere/at all"]),
-        (["study=augment_pairs", "output_dir=/proc/outputs"], ["output_dir=/proc/outputs"]),
-        (["study=augment_pairs", "augment.transforms.0=[crop,"], ["augment.transforms.0"]),
-        (["--studdy"], ["--studdy", "--help"]),
-        (["sudy=augment_pairs"], ["sudy", "study"]),
-        (["action=plan"], ["study is missing"]),
-        (["study=losses,head"], ["study=losses,head", "study=all"]),
-        (["study=augment_pairs", "loss.temperature=inf"], ["loss.temperature=inf"]),
-        (["study=augment_pairs", "augment.transforms.0=[]"], ["augment.transforms.0=[]"]),
-        (["study=augment_pairs", "data.root=/pictures"], ["data.root=/pictures", "no effect"]),
-        (["study=augment_pairs", "evaluate.linear.epochs=5"], ["evaluate.linear.epochs=5", "no effect"]),
-        (
-            ["study=augment_pairs", "data=image_folder", "data.root=/ö/a (b),c's #1"],
-            ["data.root=/ö/a (b),c's #1: there"],
-        ),
-        (["study=augment_pairs", "output_dir=/dev/null/x"], ["output_dir=/dev/null/x", "must be a folder"]),
-        (["study=augment_pairs", "output_dir="], ["output_dir=", "at least 1 character"]),
-        (["study=augment_pairs", "train.epochs=true"], ["train.epochs=True", "a number"]),
-        (["study=augment_pairs", "seeds=1000000000"], ["seeds=1000000000", "1 to 1000"]),
-        (["study=augment_pairs", "seeds=[true]"], ["seeds", "a valid integer"]),
-        (["study=augment_pairs", f"seeds=[{2**63}]"], [f"seeds=[{2**63}]", "2^63"]),
-        (["study=augment_pairs", "launcher.partition=gpu"], ["launcher.partition=gpu", "launcher=slurm"]),
-        (["study=augment_pairs", "encoder.width=0.001"], ["encoder.width=0.001", "at least 8"]),
-        (["study=augment_pairs", "augment.crop_area=[0,1]"], ["augment.crop_area=[0.0, 1.0]", "above 0"]),
-        (["study=augment_pairs", "augment.noise_std=[0,99]"], ["augment.noise_std=[0.0, 99.0]", "at most 10"]),
-        (["study=augment_pairs", "augment.crop_aspect=1"], ["augment.crop_aspect=1", "list"]),
-        (["study=augment_pairs", "augment.crop_area=[true,true]"], ["augment.crop_area=[True, True]", "a number"]),
-        (["study=augment_pairs", "output_dir=null"], ["output_dir=None", "valid string"]),
-        (["train.epochs"], ["train.epochs: write key=value"]),
-        (["--config-dir"], ["--config-dir=", "must be a folder"]),
-    ],
-)
-def test_a_wrong_request_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], words: list[str]):
-    done = call(folder, *arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert all(word in line for word in words), line
-    assert not (folder / "outputs" / "runs").exists()
-
-
-def test_a_broken_picture_stops_the_study_before_it_begins(folder: Path):
-    for split in ("train", "test"):
-        for label in ("a", "b"):
-            (folder / "pictures" / split / label).mkdir(parents=True)
-            for number in range(8):
-                picture = Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8))
-                picture.save(folder / "pictures" / split / label / f"{number}.png")
-    (folder / "pictures" / "train" / "a" / "3.png").write_bytes(b"")
-    done = call(folder, *QUICK, "data=image_folder", "data.root=pictures", "train.batch_size=4")
-    assert done.returncode == 2
-    assert done.stdout.strip() == ""
-    (line,) = done.stderr.splitlines()
-    assert "data.max_bad=0" in line
-    assert "3.png" in line
-    assert not (folder / "outputs" / "runs").exists()
-    assert not (folder / "outputs" / "reports").exists()
-    skipping = [*QUICK, "data=image_folder", "data.root=pictures", "train.batch_size=15", "data.max_bad=1"]
-    done = call(folder, *skipping)
-    assert done.returncode == 0, done.stderr
-    assert "3.png" in done.stderr
-    assert (
-        "1 picture(s) that cannot be decoded were left out."
-        in (folder / "outputs" / "reports" / "augment_pairs" / "table.md").read_text()
-    )
-    assert "1 picture(s) that cannot be decoded are skipped" in call(folder, *skipping, "action=plan").stdout
-    # 16 pictures were too few for a batch only when one of them could not be decoded.
-    shutil.rmtree(folder / "outputs")
-    done = call(folder, *skipping, "train.batch_size=16")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: train.batch_size=16: at most the 15 training pictures")
-    assert not (folder / "outputs" / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "words"), [("title: Größe".encode("latin-1"), "codec"), (b"a: &a [*a]\n", "itself"), (b"[1]", "keys")]
-)
-def test_a_study_file_that_cannot_be_read_is_one_line(folder: Path, content: bytes, words: str):
-    (folder / "own" / "study").mkdir(parents=True)
-    (folder / "own" / "study" / "odd.yaml").write_bytes(content)
-    done = call(folder, "--config-dir", "own", "study=odd")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "odd.yaml" in line
-    assert words in line
-    listed = call(folder, "--config-dir", "own")
-    assert listed.returncode == 0
-    assert "odd                  cannot be used: " in listed.stdout
-    assert "temperature" in listed.stdout

@@ -22,9 +22,9 @@ from sweeps.grid import data_config, expand
 from sweeps.manifest import manifest
 from sweeps.request import read
 from tests.benchmarks.half_done import fill
-from tests.benchmarks.measure import ENVIRONMENT, ROOT, Line
+from tests.benchmarks.measure import ENVIRONMENT, Line
+from tests.commandline import RUN
 
-RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 COLLECT = "import sys, pathlib; from reports.build import load; load(pathlib.Path(sys.argv[1]))"
 MOST_MIRRORED = 10_000
 

@@ -31,9 +31,10 @@ from reports.manifest import read as read_manifest
 from sweeps.grid import data_config, expand
 from sweeps.planned import PlannedRun
 from sweeps.request import read
-from tests.benchmarks.measure import ROOT, Contender, Line, Turn, compare, timed
+from tests.benchmarks.measure import Contender, Line, Turn, compare, timed
 from tests.benchmarks.one_run import JOBS_FILE
 from tests.benchmarks.trainer import bare_step
+from tests.commandline import RUN
 
 ONE_RUN = [sys.executable, "-m", "tests.benchmarks.one_run"]
 QUICK = ["augment.transforms.0=crop,color", "augment.transforms.1=crop,color"]
@@ -50,7 +51,7 @@ def lines(quick: bool) -> Iterator[Line]:
         runs = list(expand(request, data.inspect(config)).runs().values())
         joblib = ["--multirun", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={cores()}"]
         loop = [[f"number={number}"] for number in range(len(runs))]
-        ours = [[sys.executable, str(ROOT / "sweeps" / "run.py"), *words, f"output_dir={folder / 'ours'}"]]
+        ours = [[*RUN, *words, f"output_dir={folder / 'ours'}"]]
         contenders: dict[str, Contender] = {
             "ours": lambda: timed(ours, len(runs), folder),
             "shell loop": lambda: _one_by_one(runs, folder / "loop", loop),

@@ -1,17 +1,16 @@
 """A user of a cluster: the command line in a folder, and what can be seen of the runs from outside."""
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from core.lease import holder
 from core.rundir import RunDirectory
 from sweeps.tail import last_step
+from tests.commandline import RUN
 from tests.kill import outcome_of
 from tests.slurm.cluster import Cluster
 
-RUN = [sys.executable, str(Path(__file__).resolve().parent.parent.parent / "sweeps" / "run.py")]
 CALL_SECONDS = 180
 
 

@@ -15,9 +15,10 @@ from core.journal import read_lines
 from core.lease import holder
 from core.rundir import RunDirectory
 from sweeps.tail import last_step
+from tests.commandline import ROOT
 from tests.faults import campaign
 from tests.slurm.cluster import NODES, Cluster
-from tests.slurm.lab import RUN, Lab, different, undisturbed
+from tests.slurm.lab import Lab, different, undisturbed
 
 STUDY = [
     "study=augment_pairs",
@@ -36,9 +37,7 @@ LONG_JOB = [*LONG, *SLURM, "tracking.enabled=false", "launcher.runs_per_job=3"]
 
 
 @pytest.fixture
-def lab(slurm: Cluster, tmp_path: Path) -> Iterator[Lab]:
-    folder = tmp_path / "a folder with 'quotes' and spaces"
-    folder.mkdir()
+def lab(slurm: Cluster, folder: Path) -> Iterator[Lab]:
     yield Lab(slurm, folder)
     slurm.clear()  # what a failed test leaves in the queue would make the next ones fail
 
@@ -64,8 +63,7 @@ def test_a_study_is_submitted_once_runs_in_split_arrays_and_is_reported(lab: Lab
     states = lab.cluster.wait(lab.cluster.states, 10)
     assert set(states.values()) <= {"COMPLETED"}, states
     environment = RunDirectory(lab.runs, lab.done()[0]).result()["environment"]
-    root = Path(RUN[1]).parent.parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     assert environment["commit"] == commit
 
 
