@@ -5,7 +5,8 @@ short file lock, so of many workers that want a run exactly one gets it; a lease
 taken over. An owner on this host is dead when its process is gone (whatever the file's age); an owner on
 another host is dead when it has not renewed its lease for `STALE_SECONDS`, or for `OWN_STALE_SECONDS` if it
 was an earlier attempt of the SLURM job that asks: SLURM has given that one up, but a node that is only cut off
-may still execute it.
+may still execute it. For the latter reason a run is submitted again after `OWN_STALE_SECONDS` if its job has left
+the queue (sweeps/cluster.py), and a job waits for one whose owner seems to have died (sweeps/job.py).
 """
 
 import contextlib
@@ -89,8 +90,8 @@ def is_alive(owner: dict[str, Any], path: Path) -> bool:
     return owner["boot"] == boot_id() and process_started(owner["pid"]) == owner["started"]
 
 
-def is_overdue(path: Path, seconds: float = OWN_STALE_SECONDS) -> bool:
-    """Whether the lease has not been renewed for so long; one that is gone is."""
+def is_overdue(path: Path, seconds: float) -> bool:
+    """Whether the lease has not been renewed for `seconds`; True where there is none."""
     try:
         return time.time() - path.stat().st_mtime >= seconds
     except FileNotFoundError:

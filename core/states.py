@@ -72,15 +72,11 @@ def observe_all(runs: Path, evaluation_ids: Mapping[str, Mapping[str, str]]) -> 
 def observe_unfinished(directory: RunDirectory, trained: bool) -> RunState:
     """The state of a run that lacks its result or an evaluation."""
     owner = holder(directory.lease_file)
-    return _left(directory, trained) if owner is None else RunState(State.RUNNING, owner=owner)
+    return observe_abandoned(directory, trained) if owner is None else RunState(State.RUNNING, owner=owner)
 
 
-def observe_left(directory: RunDirectory) -> RunState:
-    """The state of an unfinished run whose owner is known to be gone, whatever its lease says."""
-    return _left(directory, directory.result_file.exists())
-
-
-def _left(directory: RunDirectory, trained: bool) -> RunState:
+def observe_abandoned(directory: RunDirectory, trained: bool) -> RunState:
+    """The same where nobody executes it, whatever its lease says."""
     last = last_line(directory.attempts_file)
     if last.get("outcome") == "failed":
         return RunState(State.FAILED, last.get("cause", ""), last.get("message", ""), trained)

@@ -153,16 +153,19 @@ def _plan_all(grids: list[Grid], console: Console) -> None:
     states = {run: state for view in views for run, state in view.states.items()}
     everything = {run.id: run for grid in grids for run in grid.runs().values()}
     on_gpu = sweep.is_on_gpu(grids[0])
+    if grids[0].request.launcher.name == "slurm":
+        submit.check(grids[0].request)
     whole.show(grids, states, sweep.worker_count(grids[0], plan(everything.values(), states)), on_gpu, console)
     if grids[0].request.launcher.name != "slurm":
         return
     for note in views[0].notes:
         console.print(f"what is queued is not known: {note}", markup=False)
+    done = [run for run in everything.values() if RunDirectory(grids[0].request.runs, run.id).result_file.exists()]
+    speed = costs.Speed.of(grids[0].request.runs, done, grids[0].info, on_gpu, grids[0].config)
     is_text_shown = False
     for grid in grids:
         own = [everything.pop(run) for run in grid.runs() if run in everything]  # not what an earlier study submits
         plan_ = plan(own, states)
-        speed = costs.Speed.of(grid.request.runs, plan_.done, grid.info, on_gpu, grid.config)
         console.print(f"{grid.request.study.name}: ", end="")
         submit.show(grid, plan_, speed, console, with_text=not is_text_shown)
         is_text_shown |= bool(plan_.to_do)

@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from core.errors import Cause
-from core.lease import is_overdue
+from core.lease import OWN_STALE_SECONDS, is_overdue
 from core.rundir import RunDirectory
-from core.states import RunState, State, observe_all, observe_left
+from core.states import RunState, State, observe_abandoned, observe_all
 from sweeps import slurm
 from sweeps.grid import Grid
 from sweeps.slurm import CAUSES, SlurmUnavailable, Task
@@ -51,7 +51,9 @@ def look(grid: Grid, ending: bool = True) -> View:
     states = _observe(grid)
     in_queue = {task.id for task in there}
     for run, state in states.items():
-        states[run] = state = _freed(state, RunDirectory(grid.request.runs, run), in_queue)
+        if state.state == State.RUNNING:
+            states[run] = _without_gone_owner(state, RunDirectory(grid.request.runs, run), in_queue)
+    for run, state in states.items():
         if run in tasks and _may_start(state, grid.request.runs, run, tasks[run][0]):
             states[run] = replace(state, state=State.QUEUED)
     tasks = {run: found for run, found in tasks.items() if run in states}
@@ -148,15 +150,15 @@ def cancel(grid: Grid, console: Console) -> None:
         console.print(f"cancelled the jobs {' '.join(jobs)}; submitting again goes on from here")
 
 
-def _freed(state: RunState, directory: RunDirectory, in_queue: Set[str]) -> RunState:
+def _without_gone_owner(state: RunState, directory: RunDirectory, in_queue: Set[str]) -> RunState:
     """The state of a run; not running where its owner is a job that left the queue and does not renew its lease.
 
     A job that comes to such a run waits until the lease is dead, so that one that is only cut off meets nobody.
     """
     job = (state.owner or {}).get("job")
-    if not job or job in in_queue or not is_overdue(directory.lease_file):
+    if not job or job in in_queue or not is_overdue(directory.lease_file, OWN_STALE_SECONDS):
         return state
-    return observe_left(directory)
+    return observe_abandoned(directory, directory.result_file.exists())
 
 
 def _may_start(state: RunState, runs: Path, run: str, submission: Submission) -> bool:

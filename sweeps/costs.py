@@ -4,7 +4,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,6 +26,8 @@ from sweeps.progress import cell_name, duration
 
 LOOKED_AT = 50
 """Finished runs from which a speed is taken; more would only slow the plan down."""
+LIKE_SHAPE = 10
+"""The same of other studies' runs."""
 CPU_SPEED = 30e9
 """Multiply-adds per second of one CPU thread on a small ResNet, forward and backward; only used while
 no finished run tells this machine's own speed."""
@@ -44,6 +48,7 @@ class Speed:
     evaluations: Mapping[str, float]
     """Seconds of an evaluation by kind, as far as finished runs have had one."""
     is_measured: bool
+    """Whether it is that of this study's own runs."""
     basis: str
     """Where the speed is from, in words."""
 
@@ -67,18 +72,18 @@ class Speed:
                 record = directory.evaluation(identity)
                 if record and _was_on_gpu(record) == on_gpu:
                     evaluations.setdefault(run.evaluations[name]["kind"], []).append(record["seconds"])
+        is_measured = bool(total_seconds)
         basis = "speed of the finished runs"
         if not total_seconds and like:
             basis = "speed of finished runs with the same encoder"
-            for config, result in _of_like_shape(runs, like):
-                if result["steps"] and _was_on_gpu(result) == on_gpu:
-                    total_work += work_on(config, result["samples"])
-                    total_seconds += result.get("seconds", result["compute_seconds"])
+            for seen, seconds in islice(_of_like_shape(runs, like, on_gpu), LIKE_SHAPE):
+                total_work += work_on(like, seen)
+                total_seconds += seconds
         means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
         speed = total_work / total_seconds if total_seconds else GPU_SPEED if on_gpu else CPU_SPEED
         if not total_seconds:
             basis = f"{speed / 1e9:,.0f} GMAC/s per worker assumed"
-        return cls(runs, info, speed, means, bool(total_seconds), basis)
+        return cls(runs, info, speed, means, is_measured, basis)
 
     def training(self, run: PlannedRun) -> float:
         """Seconds of a training."""
@@ -102,18 +107,21 @@ class Speed:
         return [name for name, id_ in run.evaluation_ids.items() if not directory.evaluation_file(id_).exists()]
 
 
-def _of_like_shape(runs: Path, like: RunConfig) -> Iterator[tuple[RunConfig, dict[str, Any]]]:
-    """Trained runs with the same encoder on pictures of the same size, from a look at a few run directories."""
-    # Most configs need not be parsed: text tells that they are others.
+def _of_like_shape(runs: Path, like: RunConfig, on_gpu: bool) -> Iterator[tuple[int, float]]:
+    """Pictures seen and seconds of trainings with the same encoder, picture size and objective.
+
+    A few run directories are looked at, as text: parsing takes long, and damage in another study is not told here.
+    """
     encoder = yaml.safe_dump({"encoder": as_dict(like.encoder)}, sort_keys=False)
-    size = f"  image_size: {like.data.image_size}\n"
+    words = (encoder, f"  image_size: {like.data.image_size}\n", f"  objective: {like.train.objective}\n")
     there = os.listdir(runs) if runs.exists() else []
     for run in there[: 4 * LOOKED_AT]:
         directory = RunDirectory(runs, run)
-        if directory.result_file.exists() and directory.config_file.exists():
+        with suppress(OSError, ValueError, KeyError, TypeError):
             text = directory.config_file.read_text()
-            if encoder in text and size in text and (result := directory.result()):
-                yield directory.config(), result
+            result = directory.result() if all(word in text for word in words) else None
+            if result and result["steps"] and _was_on_gpu(result) == on_gpu:
+                yield result["samples"], result.get("seconds", result["compute_seconds"])
 
 
 def _was_on_gpu(record: Mapping[str, Any]) -> bool:
@@ -129,10 +137,7 @@ def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -
         f"scale {request.scale.name}, data {first.data.name} ({grid.info.train_count:,} training and "
         f"{grid.info.test_count:,} test pictures, {first.data.image_size} pixels), seeds {list(request.seeds)}"
     )
-    if grid.info.bad:
-        console.print(f"{len(grid.info.bad)} picture(s) that cannot be decoded are skipped")
-    if grid.info.others:
-        console.print(f"files not used, as no pictures by their ending: {', '.join(grid.info.others)}", markup=False)
+    show_left_out(grid.info, console)
     for entry in grid.mapped:
         console.print(f"{entry['key']}: {entry['paper']} in the paper, {entry['own']} here")
     if request.changes:
@@ -150,12 +155,20 @@ def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -
         console.file.write(f"  {cell_name(cell, grid):24} {' '.join(run.id for run in cell.runs)}\n")
 
 
+def show_left_out(info: DatasetInfo, console: Console) -> None:
+    """Print what of the user's files is in no run."""
+    if info.bad:
+        console.print(f"{len(info.bad)} picture(s) that cannot be decoded are skipped")
+    if info.others:
+        console.print(f"files not used, as no pictures by their ending: {', '.join(info.others)}", markup=False)
+
+
 def check_writable(output: Path) -> None:
     """Raises: UserError if the folder cannot be written to."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
+        with tempfile.TemporaryFile(dir=output) as file:
+            file.write(bytes(2**16))  # a full disk takes empty files
     except OSError as error:
         raise UserError(f"output_dir={output}: must be a folder that can be written to ({error.strerror})") from None
 

@@ -1,19 +1,22 @@
 """A job on a node: `python -m sweeps.job <submission folder> <array>`, one task of a submission's array.
 
 It takes the runs of its list one after another, in a worker process that it replaces when it dies, as a local
-sweep does; what other jobs hold or have done it passes over. Told by a signal that it must end, it saves its
-run. SIGUSR2 announces the time limit or a preemption: the job ends with code 75, upon which its batch script has
-it queued again. SIGTERM may be a preemption as well: SLURM queues a job again that it has to kill, but not one that
-ends by itself within its grace time. Or it is a scancel, which must not bring the job back: SLURM is asked which.
+sweep does; what other jobs hold or have done it passes over, once it is clear that they live. Told by a signal that
+it must end, it saves its run. SIGUSR2 announces the time limit or a preemption: the job ends with code 75, upon which
+its batch script has it queued again. SIGTERM may be a preemption as well: SLURM queues a job again that it has to kill,
+but not one that ends by itself within its grace time. Or it is a scancel, which must not bring the job back: SLURM is
+asked which.
 
 Exit codes: 0 nothing is left to do here, 1 a run failed or a scancel stopped it, 75 saved and to be queued again.
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,9 +27,9 @@ import submitit
 from core.attempts import Outcome
 from core.environment import cores
 from core.errors import Cause
-from core.lease import is_overdue, slurm_job
+from core.lease import OWN_STALE_SECONDS, STALE_SECONDS, is_overdue, slurm_job
 from core.rundir import RunDirectory
-from core.states import State, observe
+from core.states import RunState, State, observe
 from reports.manifest import MANIFEST_FILE
 from sweeps.local import LocalLauncher, Work
 from sweeps.slurm import is_preempted
@@ -95,6 +98,7 @@ class Job:
         threads = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or cores()
         self.machine = {**submission.machine, "machine.threads": submission.machine["machine.threads"] or threads}
         self.failed = 0
+        self._seemed_dead_at: dict[str, float] = {}
         self._saved_before: dict[str, dict[Path, int]] = {}
         """What each run had when this job came to it; the runs of a job may be thousands, which it never looks at."""
 
@@ -144,13 +148,20 @@ class Job:
         if state.state == State.RUNNING:
             # Waited for: an earlier attempt of this very job, which is about to die, and whoever seems to have died.
             is_own_past = (state.owner or {}).get("job") == slurm_job()[0]
-            is_waited_for = is_own_past or is_overdue(RunDirectory(self.runs, work.id).lease_file)
-            return None if is_waited_for else Outcome("held")
+            return None if is_own_past or self._seems_dead(work.id, state) else Outcome("held")
         if state.state == State.FAILED and not Cause(state.cause).can_pass:
             attempts = RunDirectory(self.runs, work.id).attempts_file
             if attempts.stat().st_mtime > self.submission.time:
                 return Outcome("failed", state.cause, state.message)
         return None
+
+    def _seems_dead(self, run: str, state: RunState) -> bool:
+        """Whether its owner, on another host, does not renew its lease; not for longer than such a lease lives."""
+        is_far = (state.owner or {}).get("host") != socket.gethostname()
+        if not is_far or not is_overdue(RunDirectory(self.runs, run).lease_file, OWN_STALE_SECONDS):
+            return False
+        first_look = self._seemed_dead_at.setdefault(run, time.monotonic())
+        return time.monotonic() - first_look < STALE_SECONDS
 
     def ended(self, run: str, outcome: Outcome) -> None:
         print(run, outcome.outcome, outcome.cause, outcome.message, flush=True)

@@ -64,7 +64,8 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
     host = socket.gethostname()
     group, port = Group.lead(environment.num_tasks, host)
     write_json(place, {"host": host, "port": port})
-    threading.Thread(target=_end_in_time, args=(job, stop), daemon=True).start()
+    said = os.dup(2)  # during a run, what is said goes to its own log
+    threading.Thread(target=_end_in_time, args=(job, stop, group, said, job.GRACE_SECONDS), daemon=True).start()
     for work in job.work:
         outcome = job.pass_over(work)
         if outcome is None:
@@ -76,15 +77,21 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
     return job.code(stop)
 
 
-def _end_in_time(job: "Job", stop: "Stop") -> None:
-    """End this process where a stop finds it in an evaluation, which looks for one only at its end."""
-    stop.event.wait()
-    time.sleep(job.GRACE_SECONDS)
-    os._exit(job.code(stop))
+def _end_in_time(job: "Job", stop: "Stop", group: Group, said: int, seconds: float) -> None:
+    """End the processes where a stop finds this one in an evaluation, which looks for one only at its end."""
+    code = 1
+    try:
+        stop.event.wait()
+        time.sleep(seconds)
+        os.dup2(said, 2)
+        group.announce(None)
+        code = job.code(stop)
+    finally:
+        os._exit(code)
 
 
 def _execute(job: "Job", work: Work, stop: "Stop", group: Group) -> Outcome:
-    """One attempt; waits while an earlier attempt of this very job still holds the run."""
+    """One attempt; waits while the run is held by an owner that a job waits for."""
     try:
         directory = RunDirectory.create(job.runs, work.config)
         with output_to(directory.log_file):

@@ -275,9 +275,9 @@ def _params(entry: Entry, directory: RunDirectory) -> dict[str, str]:
 
 
 def _source(record: Mapping[str, Any]) -> dict[str, str]:
-    """Host and commit as tags; an attempt of an earlier version tells no commit."""
+    """Host and commit as tags; an attempt of an earlier version tells no commit, nor does a program outside git."""
     tags = {"host": record.get("host", "")}
-    if "commit" in record:
+    if record.get("commit"):
         tags["commit"] = tags["mlflow.source.git.commit"] = record["commit"]
         tags["uncommitted changes"] = "yes" if record["dirty"] else "no"
     return tags

@@ -35,11 +35,21 @@ def watch(grids: Sequence[Grid], look: Callable[[Grid], View], console: Console)
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             views = [look(grid) for grid in grids]
-            live.update(Group(*map(_page, grids, views)), refresh=True)
+            live.update(_pages(grids, views), refresh=True)
             if not any(map(_may_change, views)):
                 return
             asks_cluster = any(view.tasks or not view.queue_known for view in views)
             time.sleep(WATCH_CLUSTER_SECONDS if asks_cluster else WATCH_SECONDS)
+
+
+def _pages(grids: Sequence[Grid], views: Sequence[View]) -> RenderableType:
+    """One study in full; of several, which a terminal has no room for, the counts and what failed."""
+    if len(grids) == 1:
+        return _page(grids[0], views[0])
+    lines = []
+    for grid, view in zip(grids, views, strict=True):
+        lines += [_counts(grid, view), *_failures(grid, view, Tally(grid, []))]
+    return Group(*map(Text, lines))
 
 
 def _may_change(view: View) -> bool:
@@ -49,11 +59,8 @@ def _may_change(view: View) -> bool:
 
 
 def _page(grid: Grid, view: View) -> RenderableType:
-    counts = Counter(state.state for state in view.states.values())
     tally = Tally(grid, [run for run, state in view.states.items() if state.state == State.DONE])
-    lines: list[RenderableType] = [
-        Text(f"{grid.request.study.name}: " + ", ".join(f"{counts[state]} {state}" for state in State))
-    ]
+    lines: list[RenderableType] = [Text(_counts(grid, view))]
     if tally.best:
         lines.append(Text(f"best so far: {tally.best[1]} {tally.best[0]:.1f}"))
     lines += _queued(view)
@@ -61,6 +68,11 @@ def _page(grid: Grid, view: View) -> RenderableType:
     lines += [Text(line) for line in _failures(grid, view, tally)]
     lines += [Text(line) for line in _first(view.notes, "more disagreements")]
     return Group(*lines)
+
+
+def _counts(grid: Grid, view: View) -> str:
+    counts = Counter(state.state for state in view.states.values())
+    return f"{grid.request.study.name}: " + ", ".join(f"{counts[state]} {state}" for state in State)
 
 
 def _queued(view: View) -> list[RenderableType]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -28,6 +29,7 @@ from sweeps.grid import Grid
 from sweeps.launcher import SlurmSettings
 from sweeps.manifest import manifest
 from sweeps.plan import Plan, plan
+from sweeps.request import Request
 from sweeps.snapshot import freeze
 from sweeps.submission import (
     LOG_FOLDER,
@@ -51,10 +53,7 @@ def submit(grid: Grid, console: Console) -> int:
     Raises: UserError, with nothing submitted but what its text names.
     """
     request = grid.request
-    slurm.require()
-    slurm.check_time(request.launcher)
-    if request.settings.tracking.enabled:
-        _check_password(request.tracking_uri)
+    check(request)
     with _only_submitter(request.output):
         cluster.close_ended(request.output)
         view = cluster.look(grid, ending=False)
@@ -85,9 +84,19 @@ def submit(grid: Grid, console: Console) -> int:
     return 1 if later else 0
 
 
-def _check_password(uri: str) -> None:
-    """Raises: InvalidValue for a password, which would stand in the submission's file for everybody to read."""
-    if without_password(uri) != uri:
+def _server(request: Request) -> str:
+    """The MLflow server that jobs write to; empty where there is none."""
+    tracking = request.settings.tracking
+    return tracking.uri if tracking.enabled and tracking.uri.startswith("http") else ""
+
+
+def check(request: Request) -> None:
+    """Raises: UserError for what is wrong with a request whatever its runs are."""
+    slurm.require()
+    slurm.check_time(request.launcher)
+    # A server's password would stand in the submission's file, for all to read.
+    uri = _server(request)
+    if urlsplit(uri).password:
         allowed = "without a password, which SLURM passes on from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise InvalidValue("tracking.uri", without_password(uri), allowed)
 
@@ -98,7 +107,6 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
     settings: SlurmSettings = request.launcher
     runs = tuple(run.id for run in plan_.to_do)
     limit = min(settings.array_limit or array_limit, array_limit)
-    tracking = request.settings.tracking
     return Submission(
         folder=submissions_folder(request.output) / new_name(request.study.name),
         study=request.study.name,
@@ -108,7 +116,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
         runs_per_job=settings.runs_per_job,
         jobs=min(settings.jobs, len(runs)),
         retries=settings.retries,
-        tracking_uri=tracking.uri if tracking.enabled and tracking.uri.startswith("http") else "",
+        tracking_uri=_server(request),
         arrays=split(tasks_for(len(runs), settings.runs_per_job, settings.jobs), limit),
     )
 
@@ -116,8 +124,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
 def show(grid: Grid, plan_: Plan, speed: Speed, console: Console, *, with_text: bool = True) -> None:
     """Print what would be submitted: jobs, hours and the sbatch text."""
     settings: SlurmSettings = grid.request.launcher
-    slurm.require()
-    slurm.check_time(settings)
+    check(grid.request)
     if not plan_.to_do:
         console.print("nothing to submit")
         return
@@ -258,14 +265,15 @@ def _teardown(submission: Submission) -> list[str]:
     """Shell lines after the program: queue the job again where its end can pass, and end as the program did."""
     log = submission.log("${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}")
     memory = " ".join(f"-e {shlex.quote(words)}" for words in MEMORY_WORDS)
-    kills = '$(echo >> "$log.kills"; wc -l < "$log.kills")'  # not SLURM's count of restarts, which has preemptions too
+    # Not SLURM's count of restarts, which has preemptions too; and not again where it cannot be written.
+    is_seldom = f'echo >> "$log.kills" && [ "$(wc -l < "$log.kills")" -le {submission.retries} ]'
     return [
         "code=$?",
         f"log={shlex.quote(str(log.parent))}/{log.name}",
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
         "  134|135|137|139)  # killed; for its memory it would be again",
-        f'    grep -qs {memory} "$log" || [ "{kills}" -gt {submission.retries} ] || again=true ;;',
+        f'    grep -qs {memory} "$log" || {{ {is_seldom} && again=true; }} ;;',
         "esac",
         '[ -z "$again" ] || scontrol requeue "$SLURM_JOB_ID"',
         "exit $code",

@@ -27,7 +27,7 @@ from core.lease import holder, read_owner, this_process
 from core.rundir import RunDirectory, write_json
 from core.states import RunState, State, observe_all
 from reports.tracking import IDS_FILE
-from sweeps.costs import check_disk
+from sweeps.costs import check_disk, show_left_out
 from sweeps.devices import gpus
 from sweeps.grid import Grid, expand_leniently
 from sweeps.local import LocalLauncher, Work
@@ -83,11 +83,11 @@ def run(grid: Grid, console: Console) -> int:
     plan_ = plan(grid.runs().values(), look(grid))
     check_disk(grid, plan_)
     if plan_.to_do or plan_.running:
-        with (
-            interruptible(),
-            _announced(grid),
-        ):  # pictures that cannot be decoded stop the study here, where nothing has begun
-            grid = prepare_data(grid, console)
+        # Pictures that cannot be decoded stop the study here, where nothing has begun.
+        with interruptible(), _announced(grid):
+            prepare_data(grid, console)
+    grid = _as_prepared(grid)
+    show_left_out(grid.info, console)
     write_json(request.manifest, manifest(grid))
     to_do = {run.id: run for run in (*plan_.to_do, *plan_.running)}
     tally = Tally(grid, [run.id for run in plan_.done])
@@ -108,20 +108,24 @@ def run(grid: Grid, console: Console) -> int:
     return 1 if tally.failed or tally.done < tally.total or not is_reported else 0
 
 
-def prepare_data(grid: Grid, console: Console) -> Grid:
-    """Decode the pictures once, before workers would each want to; the grid without those that cannot be.
-
-    Raises: UserError if too many cannot be, or too few are left.
-    """
+def prepare_data(grid: Grid, console: Console) -> None:
+    """Decode the pictures once, before workers would each want to. Raises: UserError if too many cannot be."""
     config = grid.config.data
-    if grid.info.cached and not grid.info.bad:  # bad ones are named at every start
-        return grid
+    if grid.info.cached:
+        return
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"preparing {config.name}", total=None)
         data.prepare(config, lambda done, total: bar.update(task, completed=done, total=total))
-    info = data.inspect(config)
+
+
+def _as_prepared(grid: Grid) -> Grid:
+    """The grid with the pictures that were found since it was made not to be decodable left out.
+
+    Raises: UserError if too few are left.
+    """
+    info = grid.info if grid.info.cached else data.inspect(grid.config.data)
     if info.bad == grid.info.bad:
         return grid
     fresh, _ = expand_leniently(grid.request, info)

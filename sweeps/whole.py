@@ -12,7 +12,7 @@ from core.config import DataConfig
 from core.data import DatasetInfo
 from core.errors import InvalidValue
 from core.states import RunState
-from sweeps.costs import Speed
+from sweeps.costs import Speed, show_left_out
 from sweeps.grid import Grid, data_config, expand, expand_leniently
 from sweeps.plan import disk_bytes, plan
 from sweeps.planned import merged
@@ -47,14 +47,14 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on
     request, info = grids[0].request, grids[0].info
     together = {identity: run for grid in grids for identity, run in grid.runs().items()}
     whole = plan(together.values(), states)
-    like = next(iter(together.values())).config
-    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info, on_gpu, like)
+    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info, on_gpu, grids[0].config)
     cost = {run.id: speed.training(run) for run in together.values()}
     to_train = {run.id for run in whole.train}
     console.print(
         f"{len(grids)} studies at scale {request.scale.name}, seeds {list(request.seeds)}, "
         f"{info.train_count:,} training pictures"
     )
+    show_left_out(info, console)
     console.print(f"{'study':24} {'cells':>6} {'runs':>6} {'own':>6} {'to train':>9}  hours of training on one worker")
     seen: set[str] = set()
     for grid in grids:
@@ -75,8 +75,8 @@ def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on
     )
     console.print(
         f"{len(whole.train)} to train, {len(whole.evaluate)} to evaluate only, {len(whole.done)} reused, "
-        f"{len(whole.running)} running elsewhere, {len(whole.hopeless)} diverged before; estimated "
-        f"{duration(speed.of_plan(whole) / max(1, workers))} on {workers} workers ({speed.basis}), "
+        f"{len(whole.running)} running elsewhere, {len(whole.queued)} queued, {len(whole.hopeless)} diverged before; "
+        f"estimated {duration(speed.of_plan(whole) / max(1, workers))} on {workers} workers ({speed.basis}), "
         f"{sum(disk_bytes(run.config) for run in whole.train) / 1e6:,.0f} MB of disk",
         highlight=False,
     )

@@ -65,11 +65,14 @@ def test_a_study_that_has_not_run_takes_the_speed_of_runs_of_like_shape(tmp_path
     write(tmp_path, first, 4.0, "cpu")
     write_json(directory.result_file, {**(directory.result() or {}), "samples": samples(first.config, 512)})
     (other, _) = planned("loss.temperature=0.5")
+    for temperature, damage in ((0.3, "["), (0.4, '{"steps": 1}')):  # in another study's directory
+        damaged = RunDirectory.create(tmp_path, planned(f"loss.temperature={temperature}")[0].config)
+        damaged.result_file.write_text(damage)
     speed = Speed.of(tmp_path, [], INFO, on_gpu=False, like=other.config)
     assert speed.training(other) == pytest.approx(4.0 + STARTUP_SECONDS)
     assert speed.basis == "speed of finished runs with the same encoder"
-    assert not Speed.of(tmp_path, [], INFO, on_gpu=False, like=wider.config).is_measured
-    assert not Speed.of(tmp_path, [], INFO, on_gpu=True, like=other.config).is_measured
+    assert Speed.of(tmp_path, [], INFO, on_gpu=False, like=wider.config).multiply_adds == CPU_SPEED
+    assert Speed.of(tmp_path, [], INFO, on_gpu=True, like=other.config).multiply_adds == GPU_SPEED
 
 
 def test_a_trained_run_costs_the_evaluations_that_it_lacks(tmp_path: Path):

@@ -93,7 +93,7 @@ def test_names_that_are_no_unicode_are_found(config, tree):
     assert len(data.load(config(), "train")) == 15
 
 
-def test_hidden_and_other_files_are_left_out(config, tree, caplog):
+def test_hidden_and_other_files_are_left_out(config, tree):
     before = data.inspect(config())
     write_picture(tree / "train" / "cat" / ".hidden.png", 1)
     write_picture(tree / "train" / "cat" / ".thumbnails" / "x.png", 1)
@@ -102,10 +102,20 @@ def test_hidden_and_other_files_are_left_out(config, tree, caplog):
     (tree / "train" / "cat" / "moving.GIF").write_bytes(b"GIF89a")
     (tree / "README").write_text("not a picture")
     after = data.inspect(config())
-    assert after.others == ("1 .GIF", "1 .txt")
+    assert after.others == ("1 .gif", "1 .txt")
     assert replace(after, others=()) == before
-    data.prepare(config(), None)
-    assert "not used, as no pictures by their ending: 1 .GIF, 1 .txt" in caplog.text
+
+
+def test_odd_endings_are_shown_on_one_line_and_many_as_a_number(config, tree):
+    for number in range(8):
+        (tree / "train" / "cat" / f"frame.{number}").write_text("")
+    for odd in (b"x.\xff", b"x.\x1b[31m\n"):
+        Path(os.fsdecode(os.fsencode(tree / "train" / "cat") + b"/" + odd)).write_text("")
+        Path(os.fsdecode(os.fsencode(tree / "train" / "cat") + b"/y" + odd)).write_text("")
+    others = data.inspect(config()).others
+    assert len(others) == 6
+    assert others[-1] == "5 others"
+    assert all(other.isprintable() for other in others)
 
 
 def test_links_are_followed_and_loops_are_not(config, tree, tmp_path):

@@ -2,11 +2,9 @@
 
 import json
 import os
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,7 +15,7 @@ from core.config import parse
 from core.errors import UserError
 from core.lease import OWN_STALE_SECONDS, this_process
 from core.rundir import RunDirectory
-from sweeps import job, ranks, request
+from sweeps import job, request
 from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
 from sweeps.submission import RECORD_FILE, Submission, open_submissions, read, split, tasks_for
@@ -143,7 +141,7 @@ def test_a_job_refuses_other_code_than_was_submitted(tmp_path, capsys):
     assert f"submitted with the code in {tmp_path}, but this is" in capsys.readouterr().err
 
 
-def test_a_job_passes_over_what_another_job_executes_but_waits_for_one_that_seems_dead(tmp_path):
+def test_a_job_passes_over_what_another_job_executes_but_waits_for_one_that_seems_dead(tmp_path, monkeypatch):
     (asked,) = request.read(["study=augment_pairs", "scale=smoke"])
     planned = next(iter(expand(asked, pictures()).runs().values()))
     one = replace(
@@ -161,16 +159,8 @@ def test_a_job_passes_over_what_another_job_executes_but_waits_for_one_that_seem
     ago = time.time() - OWN_STALE_SECONDS - 1
     os.utime(lease, (ago, ago))
     assert mine.pass_over(work) is None
-
-
-@pytest.mark.parametrize("code", [75, 1])
-def test_a_job_of_several_processes_ends_in_time_though_it_evaluates(code):
-    """With the code that a job of one process ends with."""
-    one = SimpleNamespace(GRACE_SECONDS=0.0, code=lambda stop: code)
-    stop = SimpleNamespace(event=threading.Event())
-    stop.event.set()
-    child = os.fork()
-    if child == 0:
-        ranks._end_in_time(one, stop)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    monkeypatch.setattr(job, "STALE_SECONDS", 0)  # it has waited as long as such a lease lives
+    assert mine.pass_over(work) == Outcome("held")
+    lease.write_text(json.dumps({**this_process(), "job": "7_1"}))  # alive, here, and maybe suspended
+    os.utime(lease, (ago, ago))
+    assert mine.pass_over(work) == Outcome("held")

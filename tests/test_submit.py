@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -135,13 +134,16 @@ def test_a_run_whose_job_vanished_with_its_node_is_submitted_again(cluster, monk
     lease = cluster / "outputs" / "runs" / run / "lease.json"
     lease.parent.mkdir(parents=True, exist_ok=True)
     lease.write_text(json.dumps({**this_process(), "host": "elsewhere", "job": "99_0"}))
-    shutil.rmtree(cluster / "queue")
-    (cluster / "queue").mkdir()
+    (cluster / "queue" / "100").unlink()
     assert "submitted 2 runs" in call(cluster, *THREE).stdout  # its lease was renewed just now
     ago = time.time() - OWN_STALE_SECONDS - 1
     os.utime(lease, (ago, ago))
-    assert "submitted 1 runs" in call(cluster, *THREE).stdout
+    assert "submitted 1 runs as 1 job in 1 array: 101" in call(cluster, *THREE).stdout
     assert "nothing to submit" in call(cluster, *THREE).stdout
+    for job in ("101_0", ""):  # a job that is in the queue may be cut off; a local sweep has none
+        lease.write_text(json.dumps({**this_process(), "host": "elsewhere", "job": job}))
+        os.utime(lease, (ago, ago))
+        assert "1 running" in call(cluster, *THREE).stdout
 
 
 def test_variables_that_sbatch_prefers_to_the_script_are_kept_from_it(cluster, monkeypatch):
@@ -320,6 +322,13 @@ def test_when_the_batch_script_has_its_job_queued_again(tmp_path, code, log, req
         done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
         assert done.returncode == code
         assert done.stderr == "requeue 8\n" * again
+
+
+def test_a_job_is_not_queued_again_where_its_kills_cannot_be_counted(tmp_path):
+    one = submission(tmp_path, 1, 1, 0, 1)  # no folder of logs is there
+    script = "\n".join(['scontrol() { echo "$@"; }', "(exit 137)", *submit._teardown(one)])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (137, "")
 
 
 def test_without_sbatch_there_is_one_line_that_says_what_to_use(cluster, monkeypatch):

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 BAD_SHOWN = 10
 """Pictures that cannot be decoded and are named in the log; the cache's manifest has them all."""
+ENDINGS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,7 @@ def prepare(config: DataConfig, progress: Callable[[int, int], None] | None) -> 
 
     Raises: UserError if more than `max_bad` pictures cannot be decoded, or the disk is full.
     """
-    source = _source(config)
-    _prepare(config, source, progress)
-    if others := _others(source):
-        log.warning("not used, as no pictures by their ending: %s", ", ".join(others))
+    _prepare(config, _source(config), progress)
 
 
 def load(config: DataConfig, split: SplitName) -> "Pictures":
@@ -172,8 +170,12 @@ def _count(config: DataConfig, source: Source, split: SplitName) -> int:
 
 
 def _others(source: Source) -> tuple[str, ...]:
-    counts = source.others.items() if isinstance(source, ImageFolder) else ()
-    return tuple(f"{count} {ending or 'without one'}" for ending, count in sorted(counts))
+    if not isinstance(source, ImageFolder):
+        return ()
+    named = sorted(source.others.items(), key=lambda entry: (-entry[1], entry[0]))[:ENDINGS_SHOWN]
+    rest = source.others.total() - sum(count for _, count in named)
+    shown_counts = [f"{count} {shown(ending) or 'without one'}" for ending, count in named]
+    return (*shown_counts, f"{rest} others") if rest else tuple(shown_counts)
 
 
 def _bytes(config: DataConfig, source: Source) -> int:

@@ -47,7 +47,7 @@ class File(NamedTuple):
 class ImageFolder:
     """The picture files below `root`. Raises: UserError if they are no data set; OSError if no index can be kept.
 
-    others: how many files that are not hidden lie beside them, by their ending.
+    others: how many files in the class folders are no pictures by their ending, which is the key; hidden ones left out.
     """
 
     streams = True
@@ -148,7 +148,7 @@ class ImageFolder:
                 elif entry.is_symlink():  # a broken link is a picture that cannot be decoded, and is reported as one
                     yield name, 0, 0
             else:
-                self.others[os.path.splitext(entry.name)[1]] += 1
+                self.others[os.path.splitext(entry.name)[1].lower()] += 1
 
     def _fingerprint(self, cache_dir: Path) -> str:
         files = [*self.files["train"], *self.files["test"]]
