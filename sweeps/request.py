@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,6 +28,7 @@ from reports.manifest import plain
 from sweeps.evaluations import concerned, evaluation_keys
 from sweeps.keys import PREFIX
 from sweeps.launcher import LAUNCHERS
+from sweeps.override import key_of, parse_word, text_of, values_of
 from sweeps.study import Scale, Study, check_study
 
 ABLATIONS = Path(__file__).resolve().parent.parent / "ablations"
@@ -138,13 +138,14 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     Raises: UserError naming the key, the value and what is allowed.
     """
     # Of a key that is given twice the last one counts, as Hydra has it.
-    overrides = list({_key(override): override for override in map(_parse, arguments)}.values())
+    words = [parse_word(argument, _text_keys()) for argument in arguments]
+    overrides = list({key_of(override): override for override in words}.values())
     for override in overrides:
-        key = _key(override)
+        key = key_of(override)
         if override.is_sweep_override() and (key in (*GROUPS, "action", "seeds") or key.startswith("launcher.")):
             allowed = "one value; several seeds are seeds=[0,1], several studies study=all"
-            raise UserError(f"{_text(override)}: {allowed}")
-    named = [str(override.value()) for override in overrides if _key(override) == "study"]
+            raise UserError(f"{text_of(override)}: {allowed}")
+    named = [str(override.value()) for override in overrides if key_of(override) == "study"]
     if not named or named[-1] == "list":
         _split(overrides, [load_study(name, folders) for name in study_names(folders)])  # it may be `study`, misspelt
         raise UserError(f"study is missing: add study=NAME, one of {', '.join(study_names(folders))}, or study=all")
@@ -153,14 +154,14 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     sweep, run = _split(overrides, studies)
     _check_choices(sweep, folders)
     _check_launcher(sweep, folders)
-    composed = [override for override in sweep if _key(override) != "study"]
+    composed = [override for override in sweep if key_of(override) != "study"]
     # A profile may leave out keys of the launcher: ++ adds them.
-    tree = _compose(["++" * _key(one).startswith("launcher.") + _text(one) for one in composed], folders)
+    tree = _compose(["++" * key_of(one).startswith("launcher.") + text_of(one) for one in composed], folders)
     taken = [_taken(study, run, alone=named[-1] != "all") for study in studies]
     for override in run:
         if not any(override in of_study for of_study in taken):
-            raise UserError(f"{_text(override)}: no study has such an axis or asks for such an evaluation")
-    scale = next((str(override.value()) for override in reversed(sweep) if _key(override) == "scale"), "mini")
+            raise UserError(f"{text_of(override)}: no study has such an axis or asks for such an evaluation")
+    scale = next((str(override.value()) for override in reversed(sweep) if key_of(override) == "scale"), "mini")
     requests = [_request(study, tree, scale, of_study) for study, of_study in zip(studies, taken, strict=True)]
     settings = requests[0].settings
     if settings.run and settings.action != "logs":
@@ -178,7 +179,7 @@ def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]
     settings = parse(Settings, {key: tree[key] for key in tree if key not in GROUPS})
     axes, overrides = {**study.values, **study.narrowed(scale)}, {}
     for override in run:
-        key, values = _key(override), _values(override)
+        key, values = key_of(override), values_of(override)
         if key in axes:
             axes[key] = _narrowed(study, key, values)
         else:
@@ -189,7 +190,7 @@ def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]
         data={f"data.{key}": value for key, value in tree["data"].items()},
         axes=axes,
         overrides=overrides,
-        changes=tuple(_text(override) for override in run if not is_machine_key(_key(override))),
+        changes=tuple(text_of(override) for override in run if not is_machine_key(key_of(override))),
         seeds=_seeds(settings.seeds),
         settings=settings,
         launcher=parse(kind, launcher, prefix="launcher."),
@@ -207,7 +208,7 @@ def _split(overrides: Sequence[Override], studies: Sequence[Study]) -> tuple[lis
     sweep_keys += [key for kind in LAUNCHERS.values() for key in key_names(kind, "launcher.")]
     sweep, run = [], []
     for override in overrides:
-        key = _key(override)
+        key = key_of(override)
         if override.is_delete() or override.is_add() or override.is_force_add():
             raise UserError(f"{override.input_line}: every key exists already; write it without + or ~")
         if key == "seed":
@@ -229,50 +230,25 @@ def _taken(study: Study, run: Sequence[Override], alone: bool) -> list[Override]
     set_by = {key: axis for axis, values in study.values.items() for value in values for key in study.sets(axis, value)}
     keys = {*evaluation_keys(study.asked), *study.axes}
     for override in run:
-        key = _key(override)
+        key = key_of(override)
         if key not in study.axes and key in set_by:
-            raise UserError(f"{_text(override)}: {study.name} sets {key} by its axis {set_by[key]}; narrow that")
+            raise UserError(f"{text_of(override)}: {study.name} sets {key} by its axis {set_by[key]}; narrow that")
         of_another = key not in keys and ("." not in key or key.startswith(PREFIX))
         of_another |= key.startswith(PREFIX) and not concerned(key, study.asked)
-        several = key not in study.axes and len(_values(override)) > 1
+        several = key not in study.axes and len(values_of(override)) > 1
         if several and alone:
             raise UserError(
-                f"{_text(override)}: several values narrow an axis of the study, and {key} is none; "
+                f"{text_of(override)}: several values narrow an axis of the study, and {key} is none; "
                 f"axes of {study.name}: {', '.join(study.axes) or 'none'}"
             )
         if of_another and alone:
             asked = ", ".join(study.asked)
-            raise UserError(f"{_text(override)}: study {study.name} does not ask for this evaluation, but for {asked}")
+            raise UserError(
+                f"{text_of(override)}: study {study.name} does not ask for this evaluation, but for {asked}"
+            )
         if not several and not of_another:
             taken.append(override)
     return taken
-
-
-def _key(override: Override) -> str:
-    return override.get_key_element()
-
-
-def _text(override: Override) -> str:
-    return override.input_line or ""
-
-
-def _parse(argument: str) -> Override:
-    """One override in Hydra's own grammar."""
-    key, equals, value = argument.partition("=")
-    if not equals:
-        raise UserError(f"{argument}: write key=value, such as study=augment_pairs")
-    parser = OverridesParser.create()
-    try:
-        override = parser.parse_override(argument)
-        is_text = not override.is_sweep_override() and isinstance(override.value(), str | None)
-        fault = None
-    except HydraException as error:
-        is_text, fault = False, str(error).splitlines()[0]
-    if not is_text and key in _text_keys():
-        override = parser.parse_override(f"{key}={QuotedString(value, Quote.single).with_quotes()}")
-    elif fault:
-        raise UserError(f"{argument}: {fault}")
-    return override
 
 
 @cache
@@ -287,25 +263,30 @@ def _text_keys() -> frozenset[str]:
 
 def _check_launcher(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
     """Raises: UserError for a setting of another launcher, and for a clock that the launcher's file does not quote."""
-    chosen = next((str(override.value()) for override in sweep if _key(override) == "launcher"), "local")
-    files = [folder / "launcher" / f"{chosen}.yaml" for folder in (ABLATIONS, *folders)]
-    file = next((file for file in files if file.exists()), None)
-    is_given = any(_key(override) == "launcher.time" for override in sweep)
-    if file and not is_given and (clock := _SEXAGESIMAL.search(file.read_text(errors="replace"))):
-        allowed = f"needs quotes in {file}, as YAML takes it for a number of seconds"
-        raise InvalidValue("launcher.time", clock[1], allowed)
+    chosen = next((str(override.value()) for override in sweep if key_of(override) == "launcher"), "local")
+    if not any(key_of(override) == "launcher.time" for override in sweep):
+        _check_clock(chosen, folders)
     for override in sweep:
-        key, value = _key(override), override.value()
+        key, value = key_of(override), override.value()
         having = [name for name, kind in LAUNCHERS.items() if key in key_names(kind, "launcher.")]
         # A profile of the user's own may be for any of them.
         if having and chosen in LAUNCHERS and chosen not in having:
             raise InvalidValue(key, value, f"only with launcher={' or '.join(having)}")
 
 
+def _check_clock(profile: str, folders: Sequence[Path]) -> None:
+    """Raises: InvalidValue for a clock that a launcher's file does not quote."""
+    files = [folder / "launcher" / f"{profile}.yaml" for folder in (ABLATIONS, *folders)]
+    file = next((file for file in files if file.exists()), None)
+    if file and (clock := _SEXAGESIMAL.search(file.read_text(errors="replace"))):
+        allowed = f"needs quotes in {file}, as YAML takes it for a number of seconds"
+        raise InvalidValue("launcher.time", clock[1], allowed)
+
+
 def _check_choices(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
     """Raises: UserError for an option of a Hydra group that does not exist."""
     for override in sweep:
-        group = _key(override)
+        group = key_of(override)
         if group in GROUPS and group != "study":
             name, options = str(override.value()), _options(group, folders)
             if name not in options:
@@ -343,17 +324,6 @@ def _narrowed(study: Study, key: str, values: list[Any]) -> list[Any]:
         if plain(value) not in by_text:
             raise unknown_name(f"value of {key}", plain(value), by_text)
     return [by_text[plain(value)] for value in values]
-
-
-def _values(override: Override) -> list[Any]:
-    """One value, or several where the user wrote `a,b` or range(..)."""
-    if override.is_sweep_override():
-        return [_unquoted(value) for value in override.sweep_iterator()]
-    return [override.value()]
-
-
-def _unquoted(value: Any) -> Any:
-    return value.text if isinstance(value, QuotedString) else value
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:
