@@ -33,6 +33,13 @@ TINY: dict[str, Any] = {
 
 LINEAR = {"linear": {"protocol": "lbfgs"}}
 
+LONGEST = ("test_slurm.py", "test_sweep.py")
+"""Files that take minutes: begun first, so that no worker of the suite is left alone with one at its end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
