@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -164,3 +166,26 @@ def test_a_job_passes_over_what_another_job_executes_but_waits_for_one_that_seem
     lease.write_text(json.dumps({**this_process(), "job": "7_1"}))  # alive, here, and maybe suspended
     os.utime(lease, (ago, ago))
     assert mine.pass_over(work) == Outcome("held")
+
+
+STUCK = """
+import sys, threading, time
+from pathlib import Path
+from types import SimpleNamespace
+from sweeps import ranks
+
+ranks._execute = lambda *_: time.sleep(60)  # an evaluation looks for a stop only at its end
+stop = SimpleNamespace(event=threading.Event())
+job = SimpleNamespace(
+    submission=SimpleNamespace(folder=Path(sys.argv[1])), work=[SimpleNamespace(id="run")], GRACE_SECONDS=0.1,
+    pass_over=lambda work: None, code=lambda stop: print("raise it", file=sys.stderr) or 75,
+)
+threading.Timer(0.2, stop.event.set).start()
+ranks.execute_together(job, SimpleNamespace(global_rank=0, num_tasks=2), stop)
+"""
+
+
+def test_a_job_of_several_processes_ends_in_time_though_it_evaluates(tmp_path):
+    done = subprocess.run([sys.executable, "-c", STUCK, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 75, done.stderr
+    assert "raise it" in done.stderr
