@@ -144,6 +144,7 @@ def _plan(grid: Grid, console: Console) -> None:
     if grid.request.launcher.name == "slurm":
         for note in view.notes:
             console.print(f"what is queued is not known: {note}", markup=False)
+        submit.check(grid.request)
         submit.show(grid, plan_, speed, console)
 
 
@@ -152,16 +153,16 @@ def _plan_all(grids: list[Grid], console: Console) -> None:
     views = [cluster.look_anyway(grid) for grid in grids]
     states = {run: state for view in views for run, state in view.states.items()}
     everything = {run.id: run for grid in grids for run in grid.runs().values()}
-    on_gpu = sweep.is_on_gpu(grids[0])
-    if grids[0].request.launcher.name == "slurm":
-        submit.check(grids[0].request)
-    whole.show(grids, states, sweep.worker_count(grids[0], plan(everything.values(), states)), on_gpu, console)
-    if grids[0].request.launcher.name != "slurm":
+    first, together = grids[0], plan(everything.values(), states)
+    done = (*together.done, *together.evaluate)
+    speed = costs.Speed.of(first.request.runs, done, first.info, sweep.is_on_gpu(first), first.config)
+    if first.request.launcher.name == "slurm":
+        submit.check(first.request)
+    whole.show(grids, together, speed, sweep.worker_count(first, together), console)
+    if first.request.launcher.name != "slurm":
         return
     for note in views[0].notes:
         console.print(f"what is queued is not known: {note}", markup=False)
-    done = [run for run in everything.values() if RunDirectory(grids[0].request.runs, run.id).result_file.exists()]
-    speed = costs.Speed.of(grids[0].request.runs, done, grids[0].info, on_gpu, grids[0].config)
     is_text_shown = False
     for grid in grids:
         own = [everything.pop(run) for run in grid.runs() if run in everything]  # not what an earlier study submits

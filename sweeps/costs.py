@@ -64,10 +64,9 @@ class Speed:
         for run in list(done)[:LOOKED_AT]:
             directory = RunDirectory(runs, run.id)
             result = directory.result()
-            if result and result["steps"] and _was_on_gpu(result) == on_gpu:
+            if result and (seconds := _training_seconds(result, on_gpu)):
                 total_work += work(run.config, info.train_count)
-                # What waiting for pictures costs counts too; earlier versions did not record it.
-                total_seconds += result.get("seconds", result["compute_seconds"])
+                total_seconds += seconds
             for name, identity in run.evaluation_ids.items():
                 record = directory.evaluation(identity)
                 if record and _was_on_gpu(record) == on_gpu:
@@ -120,8 +119,16 @@ def _of_like_shape(runs: Path, like: RunConfig, on_gpu: bool) -> Iterator[tuple[
         with suppress(OSError, ValueError, KeyError, TypeError):
             text = directory.config_file.read_text()
             result = directory.result() if all(word in text for word in words) else None
-            if result and result["steps"] and _was_on_gpu(result) == on_gpu:
-                yield result["samples"], result.get("seconds", result["compute_seconds"])
+            if result and (seconds := _training_seconds(result, on_gpu)):
+                yield result["samples"], seconds
+
+
+def _training_seconds(result: Mapping[str, Any], on_gpu: bool) -> float:
+    """Of a training on this kind of device; 0 where there was none."""
+    if not result["steps"] or _was_on_gpu(result) != on_gpu:
+        return 0.0
+    # What waiting for pictures costs counts too; earlier versions did not record it.
+    return result.get("seconds", result["compute_seconds"])
 
 
 def _was_on_gpu(record: Mapping[str, Any]) -> bool:

@@ -122,9 +122,8 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
 
 
 def show(grid: Grid, plan_: Plan, speed: Speed, console: Console, *, with_text: bool = True) -> None:
-    """Print what would be submitted: jobs, hours and the sbatch text."""
+    """Print what would be submitted, of a request that is checked: jobs, hours and the sbatch text."""
     settings: SlurmSettings = grid.request.launcher
-    check(grid.request)
     if not plan_.to_do:
         console.print("nothing to submit")
         return

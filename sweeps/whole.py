@@ -3,7 +3,7 @@
 Every study keeps its own report; one page shows them all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -11,10 +11,9 @@ from rich.console import Console
 from core.config import DataConfig
 from core.data import DatasetInfo
 from core.errors import InvalidValue
-from core.states import RunState
 from sweeps.costs import Speed, show_left_out
 from sweeps.grid import Grid, data_config, expand, expand_leniently
-from sweeps.plan import disk_bytes, plan
+from sweeps.plan import Plan, disk_bytes
 from sweeps.planned import merged
 from sweeps.progress import duration
 from sweeps.request import Request
@@ -42,12 +41,10 @@ def expand_all(requests: Sequence[Request], inspect: Callable[[DataConfig], Data
     return [replace(grid, together=together) for grid, _ in found]
 
 
-def show(grids: Sequence[Grid], states: Mapping[str, RunState], workers: int, on_gpu: bool, console: Console) -> None:
-    """Print what all studies would cost together, and what sharing runs between them saves."""
+def show(grids: Sequence[Grid], whole: Plan, speed: Speed, workers: int, console: Console) -> None:
+    """Print what all studies would cost together, and what sharing runs between them saves; `whole`: their plan."""
     request, info = grids[0].request, grids[0].info
     together = {identity: run for grid in grids for identity, run in grid.runs().items()}
-    whole = plan(together.values(), states)
-    speed = Speed.of(request.runs, (*whole.done, *whole.evaluate), info, on_gpu, grids[0].config)
     cost = {run.id: speed.training(run) for run in together.values()}
     to_train = {run.id for run in whole.train}
     console.print(

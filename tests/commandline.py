@@ -24,15 +24,15 @@ def begin(where: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen([*RUN, *arguments], cwd=where, start_new_session=True, **pipes)
 
 
-def eventually(look: Callable[[], Any], seconds: float = 120) -> Any:
-    """What `look` finds, as soon as it finds something."""
+def eventually(look: Callable[[], Any], seconds: float = 120, what: str = "it") -> Any:
+    """What `look` finds, as soon as it finds something. Raises: TimeoutError."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"not seen in {seconds} s")
+    raise TimeoutError(f"{what}: not seen in {seconds:.0f} s")
 
 
 def runs(where: Path) -> list[Path]:

@@ -15,7 +15,9 @@ from reports import show
 from reports.build import load
 from reports.overview import write_index
 from sweeps import request, whole
+from sweeps.costs import Speed
 from sweeps.grid import Grid
+from sweeps.plan import plan
 from tests.invented import INFO, invent, near_the_paper, study_grid
 from tests.reports_fixture import assert_golden
 from tests.test_reports_build import EVIL, Links
@@ -128,8 +130,10 @@ def test_a_run_of_several_studies_is_one_with_all_their_evaluations(tmp_path):
 
 def cost(folder: Path, found: list[Grid]) -> str:
     states = {run: RunState(State.PENDING) for grid in found for run in grid.runs()}
+    everything = plan({run.id: run for grid in found for run in grid.runs().values()}.values(), states)
+    speed = Speed.of(found[0].request.runs, [], found[0].info, on_gpu=False)
     with (folder / "plan.txt").open("w") as file:
-        whole.show(found, states, workers=2, on_gpu=False, console=Console(file=file, width=200))
+        whole.show(found, everything, speed, workers=2, console=Console(file=file, width=200))
     return (folder / "plan.txt").read_text()
 
 

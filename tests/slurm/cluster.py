@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from tests.commandline import eventually
+
 PACKAGES = "slurm-wlm munge slurmdbd mariadb-server"
 NODES = ("n1", "n2", "n3")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacctmgr")
@@ -181,13 +183,7 @@ class Cluster:
 
     def wait(self, look: Callable[[], Any], seconds: float = START_SECONDS, what: str = "it") -> Any:
         """What `look` finds, as soon as it finds something. Raises: TimeoutError."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = look()
-            if found:
-                return found
-            time.sleep(0.1)
-        raise TimeoutError(f"{what}: not seen in {seconds:.0f} s; logs in {self.folder}")
+        return eventually(look, seconds, f"{what} (logs in {self.folder})")
 
     def jobs(self) -> dict[str, str]:
         """State of every task in the queue, by `<array job>_<index>` or job number."""
