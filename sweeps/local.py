@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from core.states import State, observe
 
 GRACE_SECONDS = 3.5
 """Time for a worker to save its run after Ctrl-C; within the five seconds that a user waits."""
+KILL_SECONDS = 0.5
+"""Time for a killed worker to be gone."""
 HELD_SECONDS = 0.5
 """Pause before looking again at a run that a worker of another sweep executes."""
 
@@ -108,8 +111,12 @@ class LocalLauncher:
         deadline = time.monotonic() + self._grace_seconds
         for server in self._servers:
             server.join(max(0.0, deadline - time.monotonic()))
-        for process in list(self._processes.values()):
+        late = list(self._processes.values())
+        for process in late:
             process.kill()
+        for process in late:  # none outlives the sweep, unless its disk does not let it go
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(KILL_SECONDS)
 
     def _serve(self, number: int) -> None:
         """Serve worker `number` until no run is left."""
