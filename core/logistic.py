@@ -64,23 +64,23 @@ def fit_logistic(
     del x_ND
     rough_x_EN = x_EN.float()
     gram_EE = x_EN @ x_EN.T / x_EN.shape[1]
-    weight_EC = x_EN.new_zeros(len(x_EN), classes)
+    weight_CE = x_EN.new_zeros(classes, len(x_EN))
     for l2 in penalties:
         objective, rough = _Objective(x_EN, targets, l2), _Objective(rough_x_EN, targets, l2)
         curvature = objective.curvature_if_equal(gram_EE, classes)
         left = iterations
         # Of fewer pictures than features, float32 would leave noise in directions that no picture has.
         if len(x_EN) < x_EN.shape[1]:
-            found_EC, _, used = _search(rough, weight_EC.float(), curvature, _ROUGH_TOLERANCE, iterations // 2)
-            if found_EC.isfinite().all():
+            found_CE, _, used = _search(rough, weight_CE.float(), curvature, _ROUGH_TOLERANCE, iterations // 2)
+            if found_CE.isfinite().all():
                 left = iterations - used
-                weight_EC = found_EC.double()
-                if weight_EC.numel() <= _MOST_WEIGHTS_TOGETHER:
-                    curvature = rough.curvature(found_EC)
-        weight_EC, gradient, _ = _search(objective, weight_EC, curvature, _GRADIENT_TOLERANCE, left)
+                weight_CE = found_CE.double()
+                if weight_CE.numel() <= _MOST_WEIGHTS_TOGETHER:
+                    curvature = rough.curvature(found_CE)
+        weight_CE, gradient, _ = _search(objective, weight_CE, curvature, _GRADIENT_TOLERANCE, left)
         if not gradient <= _GRADIENT_TOLERANCE and iterations >= MOST_ITERATIONS:
             warnings.warn(f"logistic regression did not converge: largest gradient {gradient:.1e}", stacklevel=2)
-        yield LinearClassifier(weight_EC[:-1].contiguous(), weight_EC[-1], mean_D, std_D)
+        yield LinearClassifier(weight_CE[:, :-1].T.contiguous(), weight_CE[:, -1], mean_D, std_D)
 
 
 class _Objective:
@@ -90,13 +90,13 @@ class _Objective:
         self.x_EN = x_EN
         self.several = targets.ndim > 1
         self.targets = targets.T.to(x_EN) if self.several else targets[None]  # (C, N), or labels (1, N)
-        self.l2_E1 = x_EN.new_full((len(x_EN), 1), l2)
-        self.l2_E1[-1] = 0  # the bias
+        self.l2_E = x_EN.new_full((len(x_EN),), l2)
+        self.l2_E[-1] = 0  # the bias
 
-    def __call__(self, weight_EC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Value and gradient_EC. Classes come first: over rows of N numbers a softmax takes an eighth of the time."""
+    def __call__(self, weight_CE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Value and gradient_CE. Classes come first: over rows of N numbers a softmax takes an eighth of the time."""
         pictures = self.x_EN.shape[1]
-        logits_CN = weight_EC.T @ self.x_EN
+        logits_CN = weight_CE @ self.x_EN
         if not self.several:
             log_p_CN = F.log_softmax(logits_CN, 0)
             loss = -log_p_CN.gather(0, self.targets).sum()
@@ -105,55 +105,73 @@ class _Objective:
         else:
             loss = F.binary_cross_entropy_with_logits(logits_CN, self.targets, reduction="sum")
             slope_CN = logits_CN.sigmoid_().sub_(self.targets)
-        gradient_EC = (slope_CN @ self.x_EN.T).T / pictures + self.l2_E1 * weight_EC
-        return loss / pictures + (self.l2_E1 * weight_EC.square()).sum() / 2, gradient_EC
+        gradient_CE = slope_CN @ self.x_EN.T / pictures + self.l2_E * weight_CE
+        return loss / pictures + (self.l2_E * weight_CE.square()).sum() / 2, gradient_CE
 
     def curvature_if_equal(self, gram_EE: torch.Tensor, classes: int) -> torch.Tensor:
         """Second derivatives (E, E) by the weights of one class, where all classes are equally likely.
 
         gram_EE: the mean over pictures of the products of two features.
         """
-        return gram_EE * (1 / 4 if self.several else 1 / classes) + torch.diag(self.l2_E1[:, 0])
+        return gram_EE * (1 / 4 if self.several else 1 / classes) + torch.diag(self.l2_E)
 
-    def curvature(self, weight_EC: torch.Tensor) -> torch.Tensor:
-        """Second derivatives (E * C, E * C) by all weights, at `weight_EC`."""
-        size, classes = weight_EC.shape
-        logits_CN = weight_EC.T @ self.x_EN
-        curvature_ECEC = self.x_EN.new_zeros(size, classes, size, classes, dtype=torch.float64)
+    def curvature(self, weight_CE: torch.Tensor) -> torch.Tensor:
+        """Second derivatives (C * E, C * E) by all weights, at `weight_CE`, in double precision.
+
+        For one class a picture, plus 1 along a bias for all classes alike, on which the objective does not depend.
+        """
+        classes, size = weight_CE.shape
+        logits_CN = weight_CE @ self.x_EN
+        curvature_CECE = self.x_EN.new_zeros(classes, size, classes, size, dtype=torch.float64)
         if self.several:
             p_CN = logits_CN.sigmoid()
             for c in range(classes):
-                curvature_ECEC[:, c, :, c] = self._weighted(p_CN[c] * (1 - p_CN[c]))
+                curvature_CECE[c, :, c] = self._weighted(p_CN[c] * (1 - p_CN[c]))
         else:
             p_CN = logits_CN.softmax(0)
             for c, k in itertools.combinations(range(classes), 2):
                 # The probabilities add up to 1, so the blocks of a row add up to 0, which gives the diagonal.
                 part_EE = self._weighted(p_CN[c] * p_CN[k])
-                curvature_ECEC[:, c, :, c] += part_EE
-                curvature_ECEC[:, k, :, k] += part_EE
-                curvature_ECEC[:, c, :, k] = curvature_ECEC[:, k, :, c] = -part_EE
-        penalty_EC = self.l2_E1.double().expand(size, classes)
-        return curvature_ECEC.view(size * classes, -1) + torch.diag(penalty_EC.reshape(-1))
+                curvature_CECE[c, :, c] += part_EE
+                curvature_CECE[k, :, k] += part_EE
+                curvature_CECE[c, :, k] = curvature_CECE[k, :, c] = -part_EE
+            # The same for the bias of all classes changes nothing: with no curvature at all, a step there is rounding.
+            curvature_CECE[:, -1, :, -1] += 1 / classes
+        curvature = curvature_CECE.view(classes * size, -1)
+        curvature.diagonal().add_(self.l2_E.repeat(classes))
+        return curvature
 
     def _weighted(self, weight_N: torch.Tensor) -> torch.Tensor:
-        return (self.x_EN * weight_N @ self.x_EN.T / self.x_EN.shape[1]).double()
+        """Mean over pictures of `weight_N` times the products of two features, (E, E). What mirrors is not computed."""
+        size, pictures = self.x_EN.shape
+        half = size // 2
+        weighted_EN = self.x_EN * (weight_N / pictures)
+        mean_EE = self.x_EN.new_empty(size, size)
+        torch.mm(weighted_EN[:half], self.x_EN.T, out=mean_EE[:half])
+        torch.mm(weighted_EN[half:], self.x_EN[half:].T, out=mean_EE[half:, half:])
+        mean_EE[half:, :half] = mean_EE[:half, half:].T
+        return mean_EE
 
 
 def _search(
-    objective: _Objective, start_EC: torch.Tensor, curvature: torch.Tensor, tolerance: float, iterations: int
+    objective: _Objective, start_CE: torch.Tensor, curvature: torch.Tensor, tolerance: float, iterations: int
 ) -> tuple[torch.Tensor, float, int]:
-    """The best weights_EC by L-BFGS from `start_EC`, the largest component of the gradient there, iterations used.
+    """The best weights_CE by L-BFGS from `start_CE`, the largest component of the gradient there, iterations used.
 
     curvature: R R^T, where the search runs in V = R^T W; for all weights together, or alike for every class.
     """
-    root = _cholesky(curvature.double()).to(start_EC)
+    root = _cholesky(curvature.double()).to(start_CE)
     root_T = root.T.contiguous()
-    shape = len(root), -1
+    together = len(root) == start_CE.numel()
+
+    def columns(x_CE: torch.Tensor) -> torch.Tensor:
+        return x_CE.reshape(-1, 1) if together else x_CE.T
 
     def weights(v: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.solve_triangular(root_T, v, upper=True).view(start_EC.shape)
+        found = torch.linalg.solve_triangular(root_T, v, upper=True)
+        return found.view(start_CE.shape) if together else found.T
 
-    v = (root_T @ start_EC.reshape(shape)).requires_grad_()
+    v = (root_T @ columns(start_CE)).requires_grad_()
     optimizer = torch.optim.LBFGS(
         [v],
         max_iter=iterations,
@@ -167,8 +185,8 @@ def _search(
 
     @torch.no_grad()
     def evaluate() -> torch.Tensor:
-        loss, gradient_EC = objective(weights(v))
-        v.grad = torch.linalg.solve_triangular(root, gradient_EC.reshape(shape), upper=False).contiguous()
+        loss, gradient_CE = objective(weights(v))
+        v.grad = torch.linalg.solve_triangular(root, columns(gradient_CE), upper=False).contiguous()
         return loss
 
     optimizer.step(evaluate)
@@ -179,10 +197,12 @@ def _search(
 
 def _cholesky(curvature: torch.Tensor) -> torch.Tensor:
     """R with R R^T = curvature, and a little more on the diagonal where the curvature is not positive definite."""
-    eye = torch.eye(len(curvature)).to(curvature)
-    largest = max(curvature.diagonal().max().item(), 1e-12)  # 0 where every picture is told with certainty
+    diagonal = curvature.diagonal()
+    largest = max(diagonal.max().item(), 1e-12)  # 0 where every picture is told with certainty
     for exponent in range(-10, 0):
-        root, failed = torch.linalg.cholesky_ex(curvature + largest * 10**exponent * eye)
+        raised = curvature.clone()
+        raised.diagonal().add_(largest * 10**exponent)
+        root, failed = torch.linalg.cholesky_ex(raised)
         if not failed:
             return root
-    return largest**0.5 * eye
+    return largest**0.5 * torch.eye(len(curvature)).to(curvature)

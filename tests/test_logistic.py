@@ -47,33 +47,39 @@ def test_gradient_and_curvature_are_the_derivatives_of_the_objective(several):
     x_EN = torch.cat([features_ND.double().T, torch.ones(1, len(features_ND))])
     targets = torch.nn.functional.one_hot(labels_N, 4).float() if several else labels_N
     objective = logistic._Objective(x_EN, targets, 0.1)
-    weight_EC = torch.randn(len(x_EN), 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    weight_EC.requires_grad_()
-    value, gradient_EC = objective(weight_EC)
-    (expected_EC,) = torch.autograd.grad(_plainly(x_EN, targets, 0.1, weight_EC), weight_EC)
-    torch.testing.assert_close(value, _plainly(x_EN, targets, 0.1, weight_EC))
-    torch.testing.assert_close(gradient_EC, expected_EC)
-    slopes = torch.autograd.functional.hessian(lambda w_EC: _plainly(x_EN, targets, 0.1, w_EC), weight_EC)
-    size = weight_EC.numel()
-    torch.testing.assert_close(objective.curvature(weight_EC.detach()), slopes.reshape(size, size))
+    weight_CE = torch.randn(4, len(x_EN), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight_CE.requires_grad_()
+    value, gradient_CE = objective(weight_CE)
+    (expected_CE,) = torch.autograd.grad(_plainly(x_EN, targets, 0.1, weight_CE), weight_CE)
+    torch.testing.assert_close(value, _plainly(x_EN, targets, 0.1, weight_CE))
+    torch.testing.assert_close(gradient_CE, expected_CE)
+    slopes_CECE = torch.autograd.functional.hessian(lambda w_CE: _plainly(x_EN, targets, 0.1, w_CE), weight_CE)
+    if not several:
+        alike_CE = torch.zeros_like(weight_CE)
+        alike_CE[:, -1] = 1
+        without = (slopes_CECE * alike_CE).sum((2, 3))
+        torch.testing.assert_close(without, torch.zeros_like(without))
+        slopes_CECE[:, -1, :, -1] += 1 / 4
+    size = weight_CE.numel()
+    torch.testing.assert_close(objective.curvature(weight_CE.detach()), slopes_CECE.reshape(size, size))
     at_zero = torch.autograd.functional.hessian(
-        lambda w_EC: _plainly(x_EN, targets, 0.1, w_EC), torch.zeros_like(weight_EC)
+        lambda w_CE: _plainly(x_EN, targets, 0.1, w_CE), torch.zeros_like(weight_CE)
     )
     gram_EE = x_EN @ x_EN.T / x_EN.shape[1]
     if several:
-        torch.testing.assert_close(objective.curvature_if_equal(gram_EE, 4), at_zero[:, 0, :, 0])
+        torch.testing.assert_close(objective.curvature_if_equal(gram_EE, 4), at_zero[0, :, 0])
     else:  # without the part that couples the classes
-        torch.testing.assert_close(objective.curvature_if_equal(gram_EE, 4), at_zero[:, 0, :, 0] - at_zero[:, 0, :, 1])
+        torch.testing.assert_close(objective.curvature_if_equal(gram_EE, 4), at_zero[0, :, 0] - at_zero[0, :, 1])
 
 
-def _plainly(x_EN: torch.Tensor, targets: torch.Tensor, l2: float, weight_EC: torch.Tensor) -> torch.Tensor:
-    logits_NC = x_EN.T @ weight_EC
+def _plainly(x_EN: torch.Tensor, targets: torch.Tensor, l2: float, weight_CE: torch.Tensor) -> torch.Tensor:
+    logits_NC = (weight_CE @ x_EN).T
     if targets.ndim == 1:
         loss = torch.nn.functional.cross_entropy(logits_NC, targets)
     else:
         p_NC = logits_NC.sigmoid()
         loss = -(targets * p_NC.log() + (1 - targets) * (1 - p_NC).log()).sum(1).mean()
-    return loss + l2 / 2 * weight_EC[:-1].square().sum()
+    return loss + l2 / 2 * weight_CE[:, :-1].square().sum()
 
 
 @pytest.mark.parametrize("l2", [1e-1, 1e-4])
