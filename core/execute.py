@@ -21,7 +21,7 @@ from core.attempts import Attempt, Outcome
 from core.config import RunConfig, as_dict, evaluation_config, run_config, unflatten
 from core.distributed import Group, is_lost_connection
 from core.encoder import Encoder, build_encoder
-from core.environment import describe
+from core.environment import describe, keep_freed_memory
 from core.errors import RunFailed, UserError, cause_of
 from core.evaluate import Evaluator
 from core.head import Head, build_head
@@ -145,6 +145,7 @@ def _evaluate(
     """Make the evaluations that are missing. Raises: the first error, once those that can be made are there."""
     device = pick_device(config.machine.device)
     fix_arithmetic(config.machine.threads)  # whatever this process trained before
+    keep_freed_memory()  # it may have trained nothing
     evaluator: Evaluator | None = None
     failure: Exception | None = None
     for name, tree in evaluations.items():

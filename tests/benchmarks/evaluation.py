@@ -18,6 +18,7 @@ from torch import Tensor
 from core import data
 from core.config import DataConfig, EncoderConfig, KnnConfig, LinearConfig
 from core.encoder import build_encoder
+from core.environment import keep_freed_memory
 from core.features import extract_features
 from core.knn import knn_scores
 from core.linear import fit_linear, topk_accuracy
@@ -48,6 +49,7 @@ class Features:
 
 def lines(quick: bool) -> Iterator[Line]:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every run does; the others gain by it too
     threadpool_limits(1)  # scikit-learn's
     features = Features(*((2048, 1000) if quick else (8192, 2000)))
     size = f"{len(features.train_ND):,} x {features.train_ND.shape[1]}"
