@@ -65,8 +65,8 @@ def cores() -> int:
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, as a training takes the same large blocks again and again.
 
-    Giving them back to the system each time costs page faults: a tenth of a step at `mini`, and of a linear evaluation.
-    glibc only.
+    Giving them back to the system each time costs page faults: a tenth of a step at `mini`, a twentieth of a linear
+    evaluation. glibc only.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -69,10 +69,8 @@ def perform(requests: list[Request]) -> int:
         case "logs":
             _logs(grids, console)
             return 0
-        case "status" if requests[0].settings.watch:
-            status.watch(grids, cluster.look_closely, console)
-            for grid in grids:
-                _track_in_background(grid)
+        case "status":
+            _status(grids, console)
             return 0
     codes = [0]
     for grid in grids:
@@ -120,9 +118,6 @@ def _perform(grid: Grid, console: Console) -> int:
     match settings.action:
         case "plan":
             _plan(grid, console)
-        case "status":
-            status.show(grid, cluster.look_closely(grid), console)
-            _track_in_background(grid)
         case "cancel":
             sweep.cancel(grid, console)
             cluster.cancel(grid, console)
@@ -135,8 +130,18 @@ def _perform(grid: Grid, console: Console) -> int:
     return 0
 
 
+def _status(grids: list[Grid], console: Console) -> None:
+    if grids[0].request.settings.watch:
+        status.watch(grids, cluster.look_closely, console)
+    else:
+        for grid, view in zip(grids, cluster.look_closely(grids), strict=True):
+            status.show(grid, view, console)
+    for grid in grids:
+        _track_in_background(grid)
+
+
 def _plan(grid: Grid, console: Console) -> None:
-    view = cluster.look_anyway(grid)
+    (view,) = cluster.look_anyway([grid])
     plan_ = plan(grid.runs().values(), view.states)
     done = (*plan_.done, *plan_.evaluate)
     speed = costs.Speed.of(grid.request.runs, done, grid.info, sweep.is_on_gpu(grid), grid.config)
@@ -150,7 +155,7 @@ def _plan(grid: Grid, console: Console) -> None:
 
 def _plan_all(grids: list[Grid], console: Console) -> None:
     """What all studies would cost together; and, on a cluster, what each would submit when its turn comes."""
-    views = [cluster.look_anyway(grid) for grid in grids]
+    views = cluster.look_anyway(grids)
     states = {run: state for view in views for run, state in view.states.items()}
     everything = {run.id: run for grid in grids for run in grid.runs().values()}
     first, together = grids[0], plan(everything.values(), states)

@@ -47,6 +47,10 @@ def look(grid: Grid, ending: bool = True) -> View:
     """
     submissions = open_submissions(grid.request.output)
     there = [task for task in slurm.queue(_job_names(submissions)) if ending or not task.is_ending]
+    return _with_queue(grid, submissions, there)
+
+
+def _with_queue(grid: Grid, submissions: Sequence[Submission], there: Sequence[Task]) -> View:
     tasks = _tasks_of_runs(submissions, there)
     states = _observe(grid)
     in_queue = {task.id for task in there}
@@ -68,12 +72,14 @@ def _observe(grid: Grid) -> dict[str, RunState]:
     return observe_all(grid.request.runs, {run.id: run.evaluation_ids for run in grid.runs().values()})
 
 
-def look_anyway(grid: Grid) -> View:
-    """As `look`, from the run directories alone where SLURM does not answer."""
+def look_anyway(grids: Sequence[Grid]) -> list[View]:
+    """As `look`, at studies that share an output folder; from the run directories alone where SLURM does not answer."""
+    submissions = open_submissions(grids[0].request.output)
     try:
-        return look(grid)
+        there = slurm.queue(_job_names(submissions))
     except SlurmUnavailable as error:
-        return View(_observe(grid), {}, notes=(str(error),), queue_known=False)
+        return [View(_observe(grid), {}, notes=(str(error),), queue_known=False) for grid in grids]
+    return [_with_queue(grid, submissions, there) for grid in grids]
 
 
 def lacking_evaluations(grid: Grid, view: View) -> list[str]:
@@ -94,26 +100,35 @@ def lacking_evaluations(grid: Grid, view: View) -> list[str]:
     ]
 
 
-def look_closely(grid: Grid) -> View:
+def look_closely(grids: Sequence[Grid]) -> list[View]:
     """As `look_anyway`, with what the accounting says of runs that are neither done nor queued."""
-    view = look_anyway(grid)
-    if view.notes:
-        return view
+    views = look_anyway(grids)
+    if not all(view.queue_known for view in views):
+        return views
+    unfinished = {grid.request.study.name for grid, view in zip(grids, views, strict=True) if _open_runs(view)}
+    submissions = [one for one in open_submissions(grids[0].request.output) if one.study in unfinished]
+    if not submissions:
+        return views
     try:
-        return _with_accounting(grid, view)
+        accounts = slurm.accounting(_job_names(submissions), submissions[0].time)
     except SlurmUnavailable as error:
-        return replace(view, notes=(str(error),))
+        return [replace(view, notes=(str(error),)) for view in views]
+    told = list(_of(submissions, accounts))
+    return [
+        _with_accounting(view, [one for one in told if one[0].study == grid.request.study.name])
+        for grid, view in zip(grids, views, strict=True)
+    ]
 
 
-def _with_accounting(grid: Grid, view: View) -> View:
-    submissions = [one for one in open_submissions(grid.request.output) if one.study == grid.request.study.name]
-    open_runs = {run for run, state in view.states.items() if state.state != State.DONE}
-    if not submissions or not open_runs:
-        return view
-    accounts = slurm.accounting(_job_names(submissions), submissions[0].time)
-    states = dict(view.states)
+def _open_runs(view: View) -> set[str]:
+    return {run for run, state in view.states.items() if state.state != State.DONE}
+
+
+def _with_accounting(view: View, told: Sequence[tuple[Submission, int, Task]]) -> View:
+    """A study's view with how the tasks of its own submissions ended."""
+    open_runs, states = _open_runs(view), dict(view.states)
     notes: dict[str, None] = {}
-    for submission, array, task in _of(submissions, accounts):
+    for submission, array, task in told:
         for run in submission.runs_of(array, task.index):
             if run in open_runs:
                 states[run], note = _join(states[run], submission, task, run)

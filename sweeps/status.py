@@ -30,11 +30,11 @@ def show(grid: Grid, view: View, console: Console) -> None:
     console.print(_page(grid, view), soft_wrap=True)
 
 
-def watch(grids: Sequence[Grid], look: Callable[[Grid], View], console: Console) -> None:
+def watch(grids: Sequence[Grid], look: Callable[[Sequence[Grid]], list[View]], console: Console) -> None:
     """Show the status of studies again and again until no run is running or queued, or until Ctrl-C."""
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            views = [look(grid) for grid in grids]
+            views = look(grids)
             live.update(_pages(grids, views), refresh=True)
             if not any(map(_may_change, views)):
                 return

@@ -39,19 +39,19 @@ def test_watching_ends_when_nothing_runs_or_waits_any_more_but_not_because_slurm
     waited: list[float] = []
     monkeypatch.setattr(status.time, "sleep", waited.append)
     output = io.StringIO()
-    status.watch([grid], lambda _: views.pop(0), Console(file=output, width=200))
+    status.watch([grid], lambda _: [views.pop(0)], Console(file=output, width=200))
     assert len(views) == 1
     here, cluster = status.WATCH_SECONDS, status.WATCH_CLUSTER_SECONDS
     assert waited == [here, cluster, cluster]
     assert "1 done" in output.getvalue()
     # Looked at where there is no SLURM: nothing is left to wait for.
-    status.watch([grid], lambda _: View(done, {}, queue_known=False), Console(file=io.StringIO()))
+    status.watch([grid], lambda _: [View(done, {}, queue_known=False)], Console(file=io.StringIO()))
 
 
 def test_several_studies_are_watched_together_until_all_have_ended(grid, monkeypatch):
     run = next(iter(grid.runs()))
     running, done = View({run: RunState(State.RUNNING)}, {}), View({run: RunState(State.DONE)}, {})
-    views = [running, done, done, running, done, done]
+    views = [[running, done], [done, running], [done, done]]
     monkeypatch.setattr(status.time, "sleep", lambda _: None)
     output = io.StringIO()
     status.watch([grid, grid], lambda _: views.pop(0), Console(file=output, width=200))

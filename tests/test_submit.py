@@ -208,6 +208,22 @@ def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_
     assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
 
 
+def test_slurm_is_asked_as_often_about_all_studies_as_about_one(cluster, monkeypatch):
+    everything = ["study=all", *ASK[1:]]
+    call(cluster, *THREE)
+    call(cluster, "study=temperature", *ASK[1:])
+    ended, waiting = open_submissions(cluster / "outputs")
+    (cluster / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", ended.job_names[0])
+    monkeypatch.setenv("ENDED", "TIMEOUT")
+    (cluster / "calls").unlink()
+    shown = call(cluster, *everything, "action=status").stdout
+    assert "timeout: job 100_0 TIMEOUT on n1" in shown
+    (temperature,) = [line for line in shown.splitlines() if line.startswith("temperature:")]
+    assert f"{len(waiting.runs)} queued" in temperature
+    assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
+
+
 def test_a_job_that_fails_by_itself_is_shown_with_its_last_words(cluster, monkeypatch):
     call(cluster, *THREE)
     (submission,) = open_submissions(cluster / "outputs")

@@ -44,7 +44,7 @@ CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
 def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
     """The evaluation view (N, C, image_size, image_size) in 0..1: the stored picture's centre (App. B.5)."""
     top, left = ((side - image_size) // 2 for side in x_NCHW.shape[2:])
-    return x_NCHW[:, :, top : top + image_size, left : left + image_size].float() / 255
+    return x_NCHW[:, :, top : top + image_size, left : left + image_size] / 255
 
 
 class Augmenter:

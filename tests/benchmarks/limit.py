@@ -36,8 +36,6 @@ def lines(quick: bool) -> Iterator[Line]:
                 "study=augment_pairs",
                 f"output_dir={name}",
                 "train.epochs=100000",
-                "data.train_size=2048",
-                "data.test_size=64",
             ]
         )
         grid = expand(request, data.inspect(data_config(request)))
