@@ -1,4 +1,4 @@
-"""Convolution as matrix products where the map is so small that a convolution wastes most of its work.
+"""Convolution as matrix products where the library's takes several times as long.
 
 Invariant: value, gradient and weights are those of `torch.nn.Conv2d`, beyond summation order.
 
@@ -18,8 +18,9 @@ class Convolution(nn.Conv2d):
 
     On maps of 2x2 pixels and less, most taps of a 3x3 kernel only ever see padding: of 9 taps, a 1x1 map uses one.
     The library computes with all of them, and its backward pass for such shapes runs at a third of the machine's
-    peak. Here each output position is the product of what it sees and the taps that see it (CPU only: a GPU
-    spends its time on starting kernels, of which this needs more).
+    peak. Here each output position is the product of what it sees and the taps that see it. A 1x1 kernel with a
+    stride, as in the shortcuts, is one product of the pixels that it sees. (CPU only: a GPU spends its time on
+    starting kernels, of which this needs more.)
     """
 
     @classmethod
@@ -32,11 +33,15 @@ class Convolution(nn.Conv2d):
         return own
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        (kernel, stride), padding = (self.kernel_size[0], self.stride[0]), int(self.padding[0])
-        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[2:])
-        if input.device.type != "cpu" or height * width > SMALL_MAP:
+        if input.device.type != "cpu":
             return super().forward(input)
+        (kernel, stride), padding = (self.kernel_size[0], self.stride[0]), int(self.padding[0])
         x_NHWI, weight_OHWI = input.permute(0, 2, 3, 1), self.weight.permute(0, 2, 3, 1)
+        if kernel == 1 and stride > 1 and padding == 0:
+            return F.linear(x_NHWI[:, ::stride, ::stride], weight_OHWI[:, 0, 0]).permute(0, 3, 1, 2)
+        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[2:])
+        if height * width > SMALL_MAP:
+            return super().forward(input)
         positions = []
         for row in range(height):
             rows, its_taps = _seen(row * stride - padding, kernel, x_NHWI.shape[1])

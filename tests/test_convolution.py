@@ -28,17 +28,21 @@ def test_is_torchs_convolution(height, width, kernel, stride, padding, layout):
     torch.testing.assert_close(*results)
 
 
-def test_tiny_maps_and_only_they_take_the_other_way(monkeypatch):
+def test_tiny_maps_and_strided_shortcuts_and_only_they_take_the_other_way(monkeypatch):
     taken = []
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda module, x: taken.append(x.shape[-1]))
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda module, x: taken.append((module.kernel_size[0], x.shape[-1])))
     convolution = Convolution(3, 4, 3, padding=1, bias=False)
     for side in (1, 2, 3, 8):
         assert (convolution(torch.ones(2, 3, side, side)) is not None) == (side**2 <= SMALL_MAP)
-    assert taken == [3, 8]
+    assert Convolution(3, 4, 1, stride=2, bias=False)(torch.ones(2, 3, 8, 8)) is not None
+    Convolution(3, 4, 1, bias=False)(torch.ones(2, 3, 8, 8))
+    assert taken == [(3, 3), (3, 8), (1, 8)]
 
 
-def test_a_tiny_map_keeps_the_channels_last():
-    y_NCHW = Convolution(16, 8, 3, padding=1, bias=False)(torch.ones(4, 16, 2, 2))
+@pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 1, 2), (1, 2, 8)])
+def test_the_other_way_keeps_the_channels_last(kernel, stride, side):
+    x_NCHW = torch.ones(4, 16, side, side).contiguous(memory_format=torch.channels_last)
+    y_NCHW = Convolution(16, 8, kernel, stride, padding=kernel // 2, bias=False)(x_NCHW)
     assert y_NCHW.is_contiguous(memory_format=torch.channels_last)
 
 
