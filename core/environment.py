@@ -48,9 +48,12 @@ def _of_this_process(device: str) -> dict[str, Any]:
 def source_version() -> tuple[str, bool]:
     """Commit of the checkout that runs, and whether it has uncommitted changes; ("", False) without git.
 
-    A copy of the program that waited in a queue says what it was copied from.
+    A copy of the program that waited in a queue says what it was copied from, and nothing where that file is damaged.
     """
-    copied_from = read_json(ROOT / SOURCE_FILE)
+    try:
+        copied_from = read_json(ROOT / SOURCE_FILE)
+    except ValueError:
+        return "", False
     if copied_from is not None:
         return copied_from["commit"], copied_from["dirty"]
     commit = _git("rev-parse", "HEAD")

@@ -33,8 +33,10 @@ CPU_SPEED = 30e9
 no finished run tells this machine's own speed."""
 GPU_SPEED = 938 * 3 * multiply_adds(RunConfig().encoder, 224)
 """The same of one A100: NVIDIA publishes 938 pictures/s for training a ResNet-50 in TF32 (docs/paper-scale.md)."""
-STARTUP_SECONDS = 0.5
-"""Loading and writing, per run."""
+STARTUP_SECONDS = 0.3
+"""What the first steps of a training take longer than the others, as memory and kernels are set up for them."""
+SWEEP_SECONDS = 20.0
+"""Importing torch, making or opening the data set, and the report; once, however many runs there are."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Speed:
             result = directory.result()
             if result and (seconds := _training_seconds(result, on_gpu)):
                 total_work += work(run.config, info.train_count)
-                total_seconds += seconds
+                total_seconds += _of_steps(seconds)
             for name, identity in run.evaluation_ids.items():
                 record = directory.evaluation(identity)
                 if record and _was_on_gpu(record) == on_gpu:
@@ -77,7 +79,7 @@ class Speed:
             basis = "speed of finished runs with the same encoder"
             for seen, seconds in islice(_of_like_shape(runs, like, on_gpu), LIKE_SHAPE):
                 total_work += work_on(like, seen)
-                total_seconds += seconds
+                total_seconds += _of_steps(seconds)
         means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
         speed = total_work / total_seconds if total_seconds else GPU_SPEED if on_gpu else CPU_SPEED
         if not total_seconds:
@@ -131,8 +133,19 @@ def _training_seconds(result: Mapping[str, Any], on_gpu: bool) -> float:
     return result.get("seconds", result["compute_seconds"])
 
 
+def _of_steps(seconds: float) -> float:
+    """Those of a training's seconds that grow with its length."""
+    return max(seconds - STARTUP_SECONDS, seconds / 10)
+
+
 def _was_on_gpu(record: Mapping[str, Any]) -> bool:
     return record["environment"]["device"] != "cpu"
+
+
+def estimate(plan: Plan, speed: Speed, workers: int) -> str:
+    """How long a plan will take here, in words."""
+    seconds = speed.of_plan(plan) / max(1, workers) + (SWEEP_SECONDS if plan.to_do else 0)
+    return f"estimated {duration(seconds)} on {workers} worker{'s' * (workers != 1)} ({speed.basis})"
 
 
 def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -> None:
@@ -154,10 +167,7 @@ def show(grid: Grid, plan: Plan, speed: Speed, workers: int, console: Console) -
         f"{len(plan.train)} to train, {len(plan.evaluate)} to evaluate only, {len(plan.done)} reused, "
         f"{len(plan.running)} running elsewhere, {len(plan.queued)} queued, {len(plan.hopeless)} diverged before"
     )
-    console.print(
-        f"estimated {duration(speed.of_plan(plan) / max(1, workers))} on {workers} workers ({speed.basis}), "
-        f"{grid_disk_bytes(grid, plan) / 1e6:,.0f} MB of disk"
-    )
+    console.print(f"{estimate(plan, speed, workers)}, {grid_disk_bytes(grid, plan) / 1e6:,.0f} MB of disk")
     for cell in (*grid.references, *grid.cells):  # not through the console, which takes seconds for many cells
         console.file.write(f"  {cell_name(cell, grid):24} {' '.join(run.id for run in cell.runs)}\n")
 

@@ -11,11 +11,10 @@ from rich.console import Console
 from core.config import DataConfig
 from core.data import DatasetInfo
 from core.errors import InvalidValue
-from sweeps.costs import Speed, show_left_out
+from sweeps.costs import Speed, estimate, show_left_out
 from sweeps.grid import Grid, data_config, expand, expand_leniently
 from sweeps.plan import Plan, disk_bytes
 from sweeps.planned import merged
-from sweeps.progress import duration
 from sweeps.request import Request
 
 
@@ -73,7 +72,7 @@ def show(grids: Sequence[Grid], whole: Plan, speed: Speed, workers: int, console
     console.print(
         f"{len(whole.train)} to train, {len(whole.evaluate)} to evaluate only, {len(whole.done)} reused, "
         f"{len(whole.running)} running elsewhere, {len(whole.queued)} queued, {len(whole.hopeless)} diverged before; "
-        f"estimated {duration(speed.of_plan(whole) / max(1, workers))} on {workers} workers ({speed.basis}), "
+        f"{estimate(whole, speed, workers)}, "
         f"{sum(disk_bytes(run.config) for run in whole.train) / 1e6:,.0f} MB of disk",
         highlight=False,
     )

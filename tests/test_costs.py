@@ -53,7 +53,7 @@ def test_finished_runs_tell_the_speed_of_their_own_device_only(tmp_path: Path):
     first, second = planned()
     write(tmp_path, first, 4.0, "cpu", tuple(first.evaluation_ids))
     speed = Speed.of(tmp_path, [first], INFO, on_gpu=False)
-    assert speed.training(second) == pytest.approx(4.0 + STARTUP_SECONDS)
+    assert speed.training(second) == pytest.approx(4.0)
     assert speed.evaluating(second, second.evaluations) == 0.5 * len(second.evaluation_ids)
     assert speed.basis == "speed of the finished runs"
     assert Speed.of(tmp_path, [first], INFO, on_gpu=True).multiply_adds == GPU_SPEED
@@ -69,7 +69,7 @@ def test_a_study_that_has_not_run_takes_the_speed_of_runs_of_like_shape(tmp_path
         damaged = RunDirectory.create(tmp_path, planned(f"loss.temperature={temperature}")[0].config)
         damaged.result_file.write_text(damage)
     speed = Speed.of(tmp_path, [], INFO, on_gpu=False, like=other.config)
-    assert speed.training(other) == pytest.approx(4.0 + STARTUP_SECONDS)
+    assert speed.training(other) == pytest.approx(4.0)
     assert speed.basis == "speed of finished runs with the same encoder"
     assert Speed.of(tmp_path, [], INFO, on_gpu=False, like=wider.config).multiply_adds == CPU_SPEED
     assert Speed.of(tmp_path, [], INFO, on_gpu=True, like=other.config).multiply_adds == GPU_SPEED

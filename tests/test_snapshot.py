@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from core import environment
 from sweeps import snapshot
 
 
@@ -55,3 +58,10 @@ def test_what_numba_has_compiled_goes_with_the_copy(tmp_path):
     before = {file.name: file.stat().st_mtime_ns for file in copy.rglob("*.nb[ic]")}
     assert any("_blur" in name for name in before)
     assert compiled_files(copy) == before
+
+
+@pytest.mark.parametrize("text", ['{"commit": "abc", "dirty": true}', '{"commit": "ab'])
+def test_a_copy_says_what_it_was_copied_from_unless_that_is_damaged(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / environment.SOURCE_FILE).write_text(text)
+    assert environment.source_version.__wrapped__() == (("abc", True) if text.endswith("}") else ("", False))
