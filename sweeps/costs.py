@@ -20,7 +20,7 @@ from core.data import DatasetInfo
 from core.errors import UserError
 from core.rundir import RunDirectory
 from sweeps.grid import Grid
-from sweeps.plan import Plan, evaluation_work, grid_disk_bytes, work, work_on
+from sweeps.plan import Plan, evaluation_work, grid_disk_bytes, samples, work, work_on
 from sweeps.planned import PlannedRun
 from sweeps.progress import cell_name, duration
 
@@ -33,7 +33,10 @@ CPU_SPEED = 30e9
 no finished run tells this machine's own speed."""
 GPU_SPEED = 938 * 3 * multiply_adds(RunConfig().encoder, 224)
 """The same of one A100: NVIDIA publishes 938 pictures/s for training a ResNet-50 in TF32 (docs/paper-scale.md)."""
-STARTUP_SECONDS = 0.3
+STEP_SECONDS = 0.008
+"""What a step takes on a CPU however few pictures are in it: views, optimizer, starting operations. On a GPU that goes
+on beside its multiply-adds."""
+STARTUP_SECONDS = 0.2
 """What the first steps of a training take longer than the others, as memory and kernels are set up for them."""
 SWEEP_SECONDS = 20.0
 """Importing torch, making or opening the data set, and the report; once, however many runs there are."""
@@ -49,6 +52,8 @@ class Speed:
     """Per second of training."""
     evaluations: Mapping[str, float]
     """Seconds of an evaluation by kind, as far as finished runs have had one."""
+    step: float
+    """Seconds of a step beside its multiply-adds."""
     is_measured: bool
     """Whether it is that of this study's own runs."""
     basis: str
@@ -61,6 +66,7 @@ class Speed:
         """From the finished runs among `done` on the same kind of device; without any, from those of other studies
         that are shaped as `like`; assumed where there is none either.
         """
+        step = 0.0 if on_gpu else STEP_SECONDS
         total_work = total_seconds = 0.0
         evaluations: dict[str, list[float]] = {}
         for run in list(done)[:LOOKED_AT]:
@@ -68,7 +74,7 @@ class Speed:
             result = directory.result()
             if result and (seconds := _training_seconds(result, on_gpu)):
                 total_work += work(run.config, info.train_count)
-                total_seconds += _of_steps(seconds)
+                total_seconds += _of_work(seconds, result["steps"] * step)
             for name, identity in run.evaluation_ids.items():
                 record = directory.evaluation(identity)
                 if record and _was_on_gpu(record) == on_gpu:
@@ -77,18 +83,20 @@ class Speed:
         basis = "speed of the finished runs"
         if not total_seconds and like:
             basis = "speed of finished runs with the same encoder"
-            for seen, seconds in islice(_of_like_shape(runs, like, on_gpu), LIKE_SHAPE):
-                total_work += work_on(like, seen)
-                total_seconds += _of_steps(seconds)
+            for result in islice(_of_like_shape(runs, like, on_gpu), LIKE_SHAPE):
+                total_work += work_on(like, result["samples"])
+                total_seconds += _of_work(_training_seconds(result, on_gpu), result["steps"] * step)
         means = {kind: fmean(seconds) for kind, seconds in evaluations.items()}
         speed = total_work / total_seconds if total_seconds else GPU_SPEED if on_gpu else CPU_SPEED
         if not total_seconds:
             basis = f"{speed / 1e9:,.0f} GMAC/s per worker assumed"
-        return cls(runs, info, speed, means, is_measured, basis)
+        return cls(runs, info, speed, means, step, is_measured, basis)
 
     def training(self, run: PlannedRun) -> float:
         """Seconds of a training."""
-        return work(run.config, self.info.train_count) / self.multiply_adds + STARTUP_SECONDS
+        seen = samples(run.config, self.info.train_count)
+        steps = seen // run.config.train.batch_size
+        return work_on(run.config, seen) / self.multiply_adds + steps * self.step + STARTUP_SECONDS
 
     def evaluating(self, run: PlannedRun, names: Iterable[str]) -> float:
         """Seconds of some of a run's evaluations."""
@@ -108,8 +116,8 @@ class Speed:
         return [name for name, id_ in run.evaluation_ids.items() if not directory.evaluation_file(id_).exists()]
 
 
-def _of_like_shape(runs: Path, like: RunConfig, on_gpu: bool) -> Iterator[tuple[int, float]]:
-    """Pictures seen and seconds of trainings with the same encoder, picture size and objective.
+def _of_like_shape(runs: Path, like: RunConfig, on_gpu: bool) -> Iterator[dict[str, Any]]:
+    """The results of trainings with the same encoder, picture size and objective on this kind of device.
 
     A few run directories are looked at, as text: parsing takes long, and damage in another study is not told here.
     """
@@ -121,8 +129,8 @@ def _of_like_shape(runs: Path, like: RunConfig, on_gpu: bool) -> Iterator[tuple[
         with suppress(OSError, ValueError, KeyError, TypeError):
             text = directory.config_file.read_text()
             result = directory.result() if all(word in text for word in words) else None
-            if result and (seconds := _training_seconds(result, on_gpu)):
-                yield result["samples"], seconds
+            if result and result["samples"] and _training_seconds(result, on_gpu):
+                yield result
 
 
 def _training_seconds(result: Mapping[str, Any], on_gpu: bool) -> float:
@@ -133,9 +141,9 @@ def _training_seconds(result: Mapping[str, Any], on_gpu: bool) -> float:
     return result.get("seconds", result["compute_seconds"])
 
 
-def _of_steps(seconds: float) -> float:
-    """Those of a training's seconds that grow with its length."""
-    return max(seconds - STARTUP_SECONDS, seconds / 10)
+def _of_work(seconds: float, fixed: float) -> float:
+    """Those of a training's seconds that its multiply-adds take; `fixed`: what its steps take beside them."""
+    return max(seconds - fixed - STARTUP_SECONDS, seconds / 10)
 
 
 def _was_on_gpu(record: Mapping[str, Any]) -> bool:

@@ -11,13 +11,15 @@ from core.errors import UserError
 from core.rundir import RunDirectory, write_json
 from core.states import observe_all
 from sweeps import request
-from sweeps.costs import CPU_SPEED, GPU_SPEED, STARTUP_SECONDS, Speed, check_disk
+from sweeps.costs import CPU_SPEED, GPU_SPEED, STARTUP_SECONDS, STEP_SECONDS, Speed, check_disk
 from sweeps.grid import expand
 from sweeps.plan import evaluation_work, grid_disk_bytes, plan, samples, work
 from sweeps.planned import PlannedRun
 from tests.pictures import pictures
 
 INFO = pictures(512, 256)
+STEPS = 16
+"""Of a run of `smoke`."""
 
 
 def planned(*words: str) -> list[PlannedRun]:
@@ -31,18 +33,19 @@ def write(runs: Path, run: PlannedRun, seconds: float, device: str, evaluations:
     """A finished run that trained for `seconds`, and half a second for each of its evaluations."""
     directory = RunDirectory(runs, run.id)
     environment: dict[str, Any] = {"environment": {"device": device}}
-    times = {"steps": 8, "seconds": seconds, "compute_seconds": seconds / 2}
+    times = {"steps": STEPS, "seconds": seconds, "compute_seconds": seconds / 2}
     write_json(directory.result_file, {"metrics": {}, **times, **environment})
     for name in evaluations:
         write_json(directory.evaluation_file(run.evaluation_ids[name]), {"metrics": {}, "seconds": 0.5, **environment})
 
 
-@pytest.mark.parametrize(("on_gpu", "assumed"), [(False, CPU_SPEED), (True, GPU_SPEED)])
-def test_without_finished_runs_the_speed_is_assumed(tmp_path: Path, on_gpu: bool, assumed: float):
+@pytest.mark.parametrize(("on_gpu", "assumed", "step"), [(False, CPU_SPEED, STEP_SECONDS), (True, GPU_SPEED, 0.0)])
+def test_without_finished_runs_the_speed_is_assumed(tmp_path: Path, on_gpu: bool, assumed: float, step: float):
     first, _ = planned()
     speed = Speed.of(tmp_path, [], INFO, on_gpu)
     assert speed.basis.endswith("GMAC/s per worker assumed")
-    assert speed.training(first) == pytest.approx(work(first.config, 512) / assumed + STARTUP_SECONDS)
+    expected = work(first.config, 512) / assumed + STEPS * step + STARTUP_SECONDS
+    assert speed.training(first) == pytest.approx(expected)
     trees = first.evaluations.values()
     assert speed.evaluating(first, first.evaluations) == pytest.approx(
         evaluation_work(first.config, trees, INFO) / assumed
@@ -57,6 +60,15 @@ def test_finished_runs_tell_the_speed_of_their_own_device_only(tmp_path: Path):
     assert speed.evaluating(second, second.evaluations) == 0.5 * len(second.evaluation_ids)
     assert speed.basis == "speed of the finished runs"
     assert Speed.of(tmp_path, [first], INFO, on_gpu=True).multiply_adds == GPU_SPEED
+
+
+def test_smaller_batches_take_longer_by_what_a_step_takes_beside_its_pictures(tmp_path: Path):
+    first, _ = planned()
+    write(tmp_path, first, 4.0, "cpu")
+    speed = Speed.of(tmp_path, [first], INFO, on_gpu=False)
+    (halved, _) = planned("train.batch_size=32")
+    assert samples(halved.config, 512) == samples(first.config, 512)
+    assert speed.training(halved) == pytest.approx(4.0 + STEPS * STEP_SECONDS)
 
 
 def test_a_study_that_has_not_run_takes_the_speed_of_runs_of_like_shape(tmp_path: Path):
