@@ -90,8 +90,11 @@ def load(folder: Path) -> Report:
     """The report of a study from its manifest and run directories; writes nothing. Raises: UserError."""
     manifest = read(folder)
     runs = read_runs(manifest)
-    metrics = parse_report(manifest.study.report).metric_axes(manifest.study.metric)
-    return Report(manifest, runs, tabulate(manifest, runs, metrics))
+    shown = list(parse_report(manifest.study.report).metric_axes(manifest.study.metric))
+    # What is measured on the runs and not shown can at least be read.
+    seen = {"train", *(name.partition(".")[0] for name in shown)}
+    others = {name: None for found in runs["metrics"] for name in found if name.partition(".")[0] not in seen}
+    return Report(manifest, runs, tabulate(manifest, runs, [*shown, *others]))
 
 
 def build(report_dir: Path, partial: bool = False) -> Report:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from core.config import DataConfig, RunConfig, key_names, known_keys, parse
+from core.config import EVALUATIONS, DataConfig, RunConfig, key_names, known_keys, parse
 from core.errors import InvalidValue, UserError, unknown_name
 from core.identity import is_machine_key
 from reports.manifest import plain
@@ -54,6 +54,7 @@ class Settings:
     watch: bool = False
     run: str = ""
     seeds: int | list[Annotated[int, Field(strict=True)]] = 1
+    evaluations: list[str] = Field(default_factory=list)
     output_dir: Annotated[str, Field(min_length=1)] = "outputs"
     tracking: Tracking = Tracking()
 
@@ -150,7 +151,8 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
         _split(overrides, [load_study(name, folders) for name in study_names(folders)])  # it may be `study`, misspelt
         raise UserError(f"study is missing: add study=NAME, one of {', '.join(study_names(folders))}, or study=all")
     names = study_names(folders) if named[-1] == "all" else named[-1:]
-    studies = [load_study(name, folders) for name in names]
+    added = _added_evaluations(overrides)
+    studies = [load_study(name, folders).measuring(added) for name in names]
     sweep, run = _split(overrides, studies)
     _check_choices(sweep, folders)
     _check_launcher(sweep, folders)
@@ -169,6 +171,20 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     if settings.watch and settings.action != "status":
         raise InvalidValue("watch", settings.watch, "only with action=status")
     return requests
+
+
+def _added_evaluations(overrides: Sequence[Override]) -> list[str]:
+    """Kinds to be measured beside what a study asks for. Raises: UserError."""
+    given = next((override for override in overrides if key_of(override) == "evaluations"), None)
+    if given is None:
+        return []
+    kinds = None if given.is_sweep_override() else given.value()
+    if not isinstance(kinds, list):
+        raise UserError(f"{text_of(given)}: a list, such as [knn], of {', '.join(EVALUATIONS)}")
+    for kind in map(str, kinds):
+        if kind not in EVALUATIONS:
+            raise unknown_name("evaluation", kind, EVALUATIONS)
+    return kinds
 
 
 def _request(study: Study, tree: dict[str, Any], scale: str, run: list[Override]) -> Request:
@@ -204,7 +220,8 @@ def _split(overrides: Sequence[Override], studies: Sequence[Study]) -> tuple[lis
     for study in studies:
         run_keys += [*evaluation_keys(study.asked), *(axis for axis in study.axes if "." not in axis)]
     run_keys = list(dict.fromkeys(run_keys))
-    sweep_keys = [*GROUPS, "action", "seeds", "output_dir", "tracking.enabled", "tracking.uri", "seed", "watch", "run"]
+    sweep_keys = [*GROUPS, "action", "seeds", "evaluations", "output_dir", "tracking.enabled", "tracking.uri"]
+    sweep_keys += ["seed", "watch", "run"]
     sweep_keys += [key for kind in LAUNCHERS.values() for key in key_names(kind, "launcher.")]
     sweep, run = [], []
     for override in overrides:

@@ -25,6 +25,7 @@ Arguments are Hydra overrides:
   study=NAME|all|list   scale=smoke|mini|cifar10|imagenet   data=synthetic|cifar10|...|image_folder
   launcher=local|slurm|debug   seeds=3 or seeds=[4,7]   output_dir=DIR   tracking.uri=URI   tracking.enabled=false
   augment.transforms.0=crop,color     narrow an axis of the study
+  evaluations=[knn]                   measure more than the study asks for, on finished runs too
   train.epochs=20                     set a key of every run; `--keys` lists them with their help
   --config-dir DIR                    look for studies, scales, ... of your own in DIR/study, DIR/scale, ...
 """

@@ -1,6 +1,7 @@
 """The study file and the scale file, typed; a mistake in either becomes one line for the user."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Annotated, Any
 
@@ -90,6 +91,10 @@ class Study:
             return {name: {"kind": name, **settings} for name, settings in self.evaluations.items()}
         return {kind: {"kind": kind} for kind in self.evaluations}
 
+    def measuring(self, kinds: Sequence[str]) -> "Study":
+        """The same study with evaluations of further kinds, in their default settings."""
+        return replace(self, evaluations={**self.asked, **{kind: {} for kind in kinds if kind not in self.asked}})
+
     @property
     def kinds(self) -> dict[str, str]:
         """Name of each evaluation to its kind."""
@@ -156,7 +161,8 @@ class Scale:
     map: Annotated[dict[str, ValueMap], help_text("keys whose paper value is mapped")]
 
 
-_KEYS = {"action", "data", "launcher", "output_dir", "run", "scale", "seed", "seeds", "study", "tracking", "watch"}
+_KEYS = {"action", "data", "evaluations", "launcher", "output_dir", "run", "scale", "seed", "seeds", "study"}
+_KEYS |= {"tracking", "watch"}
 _COLUMNS = {"cause", "high", "interval", "kind", "low", "mean", "n", "name", "paper", "runs", "state", "states"}
 RESERVED = frozenset(_KEYS | _COLUMNS)
 """What the command line or a column of table.csv is called; an axis would hide it."""

@@ -46,6 +46,16 @@ def test_figure_5_protocol(pairs: Grid):
     assert all(config.augment.branches == "one" for config in configs.values())
 
 
+def test_an_evaluation_beside_those_of_the_study_changes_no_run(pairs: Grid):
+    more = grid_of("evaluations=[knn,linear]", "evaluate.knn.k=7")
+    assert list(more.runs()) == list(pairs.runs())
+    for own, planned in zip(pairs.runs().values(), more.runs().values(), strict=True):
+        assert list(planned.evaluations) == ["linear", "knn"]
+        assert planned.evaluation_ids["linear"] == own.evaluation_ids["linear"]
+        assert planned.evaluations["knn"]["k"] == 7
+    assert more.request.study.metric == "linear.top1"
+
+
 def test_at_paper_scale_a_crop_is_shared_by_both_branches():
     paper = grid_of("scale=imagenet")
     assert all(cell.runs[0].config.augment.shared == ("crop",) for cell in paper.cells)

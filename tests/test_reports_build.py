@@ -21,6 +21,7 @@ from tests.reports_fixture import (
     Outputs,
     assert_golden,
     run_name,
+    write_evaluation,
     write_failure,
 )
 
@@ -94,6 +95,21 @@ def test_table_csv_can_be_read_back(tmp_path):
     pd.testing.assert_frame_equal(
         table[["n", "mean", "state", "runs"]], load(folder).table[["n", "mean", "state", "runs"]], check_dtype=False
     )
+
+
+def test_table_csv_has_what_was_measured_beside_what_the_report_shows(tmp_path):
+    made = outputs(tmp_path)
+    folder = made.write()
+    manifest = json.loads((folder / "study.json").read_text())
+    first = manifest["cells"][0]["runs"][0]
+    first["evaluations"]["knn"] = "0123456789abcdef"
+    (folder / "study.json").write_text(json.dumps(manifest))
+    write_evaluation(made.root / "runs" / first["run"], first["run"], "0123456789abcdef", 34.5, 1000)
+    build(folder, partial=True)
+    table = pd.read_csv(folder / "table.csv")
+    assert table["knn.top1"].dropna().tolist() == [34.5]
+    assert table["knn.top5"].dropna().tolist() == [54.5]
+    assert table["knn.top1.low"][0] < 34.5 < table["knn.top1.high"][0]
 
 
 def test_texts_are_as_stored(tmp_path):
