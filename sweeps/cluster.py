@@ -6,6 +6,7 @@ accounting, however many jobs there are.
 """
 
 import getpass
+import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from core.states import RunState, State, observe_abandoned, observe_all
 from sweeps import slurm
 from sweeps.grid import Grid
 from sweeps.slurm import CAUSES, SlurmUnavailable, Task
-from sweeps.submission import REQUEUE_CODE, Submission, open_submissions
+from sweeps.submission import REQUEUE_CODE, Submission, ended_submissions, open_submissions
 
 ENDED = {"COMPLETED", *CAUSES}
+ACCOUNTING_SECONDS = 3600.0
+"""How long after a submission the accounting is given to tell of all its tasks; of those never begun it may never."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +108,28 @@ def look_closely(grids: Sequence[Grid]) -> list[View]:
     views = look_anyway(grids)
     if not all(view.queue_known for view in views):
         return views
+    views = [replace(view, notes=_of_waiting_owners(view)) for view in views]
+    output = grids[0].request.output
     unfinished = {grid.request.study.name for grid, view in zip(grids, views, strict=True) if _open_runs(view)}
-    submissions = [one for one in open_submissions(grids[0].request.output) if one.study in unfinished]
-    if not submissions:
-        return views
+    submissions = [one for one in open_submissions(output) if one.study in unfinished]
     try:
-        accounts = slurm.accounting(_job_names(submissions), submissions[0].time)
+        accounts = slurm.accounting(_job_names(submissions), submissions[0].time) if submissions else []
     except SlurmUnavailable as error:
-        return [replace(view, notes=(str(error),)) for view in views]
-    told = list(_of(submissions, accounts))
+        return [replace(view, notes=(*view.notes, str(error))) for view in views]
+    told = [entry for one in ended_submissions(output) if one.study in unfinished for entry in _of([one], one.told())]
+    told = sorted([*told, *_of(submissions, accounts)], key=lambda entry: entry[0].time)
     return [
         _with_accounting(view, [one for one in told if one[0].study == grid.request.study.name])
         for grid, view in zip(grids, views, strict=True)
+    ]
+
+
+def _of_waiting_owners(view: View) -> list[str]:
+    """A line for each run that lives in a task which, by the queue, is not on a node."""
+    return [
+        f"run {run} has a living lease of job {task.id}, which waits: SLURM and the run directory disagree"
+        for run, task in view.tasks.items()
+        if task.waits and view.states[run].state == State.RUNNING and (view.states[run].owner or {})["job"] == task.id
     ]
 
 
@@ -125,15 +138,21 @@ def _open_runs(view: View) -> set[str]:
 
 
 def _with_accounting(view: View, told: Sequence[tuple[Submission, int, Task]]) -> View:
-    """A study's view with how the tasks of its own submissions ended."""
+    """A study's view with how the tasks of its submissions ended; of each run those of the newest, which comes last."""
     open_runs, states = _open_runs(view), dict(view.states)
-    notes: dict[str, None] = {}
+    of_run: dict[str, list[tuple[Submission, Task]]] = {}
     for submission, array, task in told:
-        for run in submission.runs_of(array, task.index):
-            if run in open_runs:
-                states[run], note = _join(states[run], submission, task, run)
-                if note:
-                    notes[note] = None
+        for run in open_runs.intersection(submission.runs_of(array, task.index)):
+            entries = of_run.setdefault(run, [])
+            if entries and entries[-1][0] is not submission:
+                entries.clear()
+            entries.append((submission, task))
+    notes = dict.fromkeys(view.notes)
+    for run, entries in of_run.items():
+        for submission, task in entries:
+            states[run], note = _join(states[run], submission, task, run)
+            if note:
+                notes[note] = None
     return replace(view, states=states, notes=tuple(notes))
 
 
@@ -141,28 +160,51 @@ def close_ended(output: Path) -> None:
     """Mark this user's submissions without a job in the queue, so that they are not asked for again.
 
     Only the one submitter may do this: a submission that is being made has no job yet. And a cluster may hide
-    the jobs of others.
-    Raises: SlurmUnavailable.
+    the jobs of others. How tasks ended that did not complete is kept; where the accounting does not know it yet, the
+    submission stays open. Raises: SlurmUnavailable.
     """
     submissions = open_submissions(output)
     names = {task.name for task in slurm.queue(_job_names(submissions))}
-    for submission in submissions:
-        if submission.user == getpass.getuser() and names.isdisjoint(submission.job_names):
-            submission.end()
+    gone = [one for one in submissions if one.user == getpass.getuser() and names.isdisjoint(one.job_names)]
+    try:
+        accounts = slurm.accounting(_job_names(gone), gone[0].time) if gone else []
+        oldest = time.time() - ACCOUNTING_SECONDS
+    except SlurmUnavailable:  # clusters without accounting
+        accounts, oldest = [], time.time()
+    for submission in gone:
+        own = [task for _, _, task in _of([submission], accounts) if task.state in ENDED]
+        if len(own) >= sum(submission.arrays) or submission.time < oldest:
+            submission.end(task for task in own if task.state in CAUSES)
 
 
-def jobs_of_study(grid: Grid) -> list[str]:
-    """SLURM's numbers of the study's arrays that are in the queue. Raises: SlurmUnavailable."""
-    submissions = [one for one in open_submissions(grid.request.output) if one.study == grid.request.study.name]
-    return sorted({task.job for task in slurm.queue(_job_names(submissions))})
+def newest_job(output: Path) -> str:
+    """SLURM's number of this user's newest array in the queue; empty where there is none. Raises: SlurmUnavailable."""
+    own = [one for one in open_submissions(output) if one.user == getpass.getuser()]
+    return max((task.job for task in slurm.queue(_job_names(own))), key=int, default="")
 
 
 def cancel(grid: Grid, console: Console) -> None:
-    """Cancel the study's jobs; their runs are saved and stay resumable. Raises: SlurmUnavailable."""
-    jobs = jobs_of_study(grid)
+    """Cancel the jobs of the study's runs; these are saved and stay resumable. Raises: SlurmUnavailable.
+
+    A job that has other runs too, another scale's or another study's, is left alone and named.
+    """
+    submissions, wanted = open_submissions(grid.request.output), grid.runs().keys()
+    tasks = list(_of(submissions, slurm.queue(_job_names(submissions))))
+    own: set[str] = set()
+    shared: set[str] = set()
+    for submission, array, task in tasks:
+        runs = submission.runs_of(array, task.index)
+        if not wanted.isdisjoint(runs):
+            (own if wanted >= set(runs) else shared).add(task.id)
+    # A whole array by its number, as there may be thousands of tasks.
+    left = {task.job for _, _, task in tasks if task.id not in own}
+    jobs = sorted({one.partition("_")[0] if one.partition("_")[0] not in left else one for one in own})
     slurm.cancel(jobs)
     if jobs:
         console.print(f"cancelled the jobs {' '.join(jobs)}; submitting again goes on from here")
+    if shared:
+        named = " ".join(sorted(shared))
+        console.print(f"not cancelled, as they have runs of other requests too: {named}; scancel ends them")
 
 
 def _without_gone_owner(state: RunState, directory: RunDirectory, in_queue: Set[str]) -> RunState:

@@ -88,8 +88,8 @@ class Stop:
 class Job:
     """The runs of one task, and what became of them here."""
 
-    GRACE_SECONDS = 60.0
-    """Time to save a run after a signal; SLURM ends the job earlier if its time is over."""
+    GRACE_SHARE = 2 / 3
+    """Of the time between a signal and the end, what a run has to be saved; the rest is for all that ends after it."""
 
     def __init__(self, submission: Submission, work: Sequence[Work]):
         self.submission = submission
@@ -101,6 +101,10 @@ class Job:
         self._seemed_dead_at: dict[str, float] = {}
         self._saved_before: dict[str, dict[Path, int]] = {}
         """What each run had when this job came to it; the runs of a job may be thousands, which it never looks at."""
+
+    @property
+    def grace_seconds(self) -> float:
+        return self.GRACE_SHARE * self.submission.signal_seconds
 
     def code(self, stop: Stop) -> int:
         """The exit code of the job."""
@@ -125,7 +129,7 @@ class Job:
             retries=self.submission.retries,
             report=self.ended,
             pass_over=self.pass_over,
-            grace_seconds=self.GRACE_SECONDS,
+            grace_seconds=self.grace_seconds,
         )
         launcher.start(self.work)
         while not launcher.finished:

@@ -97,7 +97,9 @@ class SlurmSettings:
     python: Annotated[str, _help("Python on the nodes; empty: the path of this one")] = ""
     runs_per_job: Annotated[int, _help("runs that share a job, one after another", ge=1)] = 1
     jobs: Annotated[int, _help("number of jobs that take runs until none is left; 0: as runs_per_job says", ge=0)] = 0
-    max_parallel: Annotated[int, _help("jobs of a submission that run at the same time; 0: no limit of ours", ge=0)] = 0
+    max_parallel: Annotated[
+        int, _help("jobs of yours in this output_dir that run at the same time; 0: any number", ge=0)
+    ] = 0
     array_limit: Annotated[int, _help("largest array; 0: the cluster's MaxArraySize", ge=0)] = 0
     retries: Annotated[int, _help("times a killed run is taken up again, and a killed job queued again", ge=0)] = 3
     signal_seconds: Annotated[int, _help("time before its limit at which a job saves and is queued again", ge=1)] = 90
@@ -124,6 +126,10 @@ class SlurmSettings:
     def _check(self) -> "SlurmSettings":
         if self.tasks % self.nodes:
             raise _invalid("launcher.tasks", self.tasks, f"a multiple of launcher.nodes ({self.nodes})")
+        per_node = self.tasks // self.nodes
+        if self.gpus_per_node not in (0, per_node):
+            allowed = f"as many as launcher.tasks puts on a node ({per_node}): each process uses one"
+            raise _invalid("launcher.gpus_per_node", self.gpus_per_node, allowed)
         limit = minutes(self.time)
         if limit is not None and limit * 60 < self.signal_seconds + SIGNAL_SLACK:
             allowed = f"at most {SIGNAL_SLACK} s less than the time limit (launcher.time={self.time})"

@@ -65,7 +65,7 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
     group, port = Group.lead(environment.num_tasks, host)
     write_json(place, {"host": host, "port": port})
     said = os.dup(2)  # during a run, what is said goes to its own log
-    threading.Thread(target=_end_in_time, args=(job, stop, group, said, job.GRACE_SECONDS), daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(job, stop, group, said, job.grace_seconds), daemon=True).start()
     for work in job.work:
         outcome = job.pass_over(work)
         if outcome is None:

@@ -301,13 +301,18 @@ def _check_clock(profile: str, folders: Sequence[Path]) -> None:
 
 
 def _check_choices(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
-    """Raises: UserError for an option of a Hydra group that does not exist."""
-    for override in sweep:
-        group = key_of(override)
-        if group in GROUPS and group != "study":
-            name, options = str(override.value()), _options(group, folders)
-            if name not in options:
-                raise unknown_name(group, name, options)
+    """Raises: UserError for an option of a Hydra group that does not exist, or that exists twice."""
+    chosen = {"scale": "mini", "data": "synthetic", "launcher": "local"}
+    chosen |= {key: str(override.value()) for override in sweep if (key := key_of(override)) in chosen}
+    for group, name in chosen.items():
+        options = _options(group, folders)
+        if name not in options:
+            raise unknown_name(group, name, options)
+        own = [file for folder in folders if (file := folder / group / f"{name}.yaml").exists()]
+        if own and (ABLATIONS / group / f"{name}.yaml").exists():
+            raise UserError(
+                f"{group}={name}: {own[0]} has the name of the program's own, which would hide it; rename it"
+            )
 
 
 def _options(group: str, folders: Sequence[Path]) -> list[str]:

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,14 @@ from core.config import as_dict, run_config
 from core.errors import UserError
 from core.rundir import read_json, write_atomically, write_json
 from sweeps.local import Work
+from sweeps.slurm import Task
 
 if TYPE_CHECKING:
     from sweeps.planned import PlannedRun  # brings Hydra, which jobs do without
 
 RECORD_FILE = "submission.json"
 RUNS_FILE = "runs.jsonl"
-SCHEMA = 2
+SCHEMA = 3
 ENDED_FILE = "ended"
 LOG_FOLDER = "logs"
 MEMORY_WORDS = ("oom-kill", "oom_kill", "exceeded memory limit")
@@ -59,6 +60,8 @@ class Submission:
     """MLflow server that jobs write to; empty where the mirror reads run directories only."""
     arrays: tuple[int, ...]
     """Number of tasks of each array."""
+    signal_seconds: int = 90
+    """How long before its time is over a job is told to end."""
     array_jobs: tuple[str, ...] = ()
     """SLURM's number of each array, as far as they were submitted and noted."""
     user: str = field(default_factory=getpass.getuser)
@@ -152,9 +155,16 @@ class Submission:
         except OSError:  # none, or another user's
             return ""
 
-    def end(self) -> None:
-        """Mark that no job of this submission is in the queue any more, nor will be."""
-        (self.folder / ENDED_FILE).touch()
+    def end(self, told: Iterable[Task]) -> None:
+        """Mark that no job of this submission is in the queue any more, nor will be; with how its tasks ended."""
+        write_json(self.folder / ENDED_FILE, [asdict(task) for task in told])
+
+    def told(self) -> list[Task]:
+        """What SLURM told when the submission had ended; nothing where that file is damaged."""
+        try:
+            return [Task(**task) for task in read_json(self.folder / ENDED_FILE) or []]
+        except ValueError:
+            return []
 
 
 def submissions_folder(output: Path) -> Path:
@@ -196,6 +206,15 @@ def read(folder: Path) -> Submission | None:
 
 def open_submissions(output: Path) -> list[Submission]:
     """The submissions that may still have jobs in the queue, the oldest first."""
+    return _read_all(output, lambda folder: not (folder / ENDED_FILE).exists())
+
+
+def ended_submissions(output: Path) -> list[Submission]:
+    """Those of whose end SLURM told something, the oldest first. (An empty list takes two bytes.)"""
+    return _read_all(output, lambda folder: (folder / ENDED_FILE).exists() and (folder / ENDED_FILE).stat().st_size > 2)
+
+
+def _read_all(output: Path, is_wanted: Callable[[Path], bool]) -> list[Submission]:
     folders = [file.parent for file in submissions_folder(output).glob(f"*/{RECORD_FILE}")]
-    found = [read(folder) for folder in folders if not (folder / ENDED_FILE).exists()]
+    found = [read(folder) for folder in folders if is_wanted(folder)]
     return sorted((submission for submission in found if submission), key=lambda submission: submission.time)

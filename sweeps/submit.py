@@ -75,7 +75,9 @@ def submit(grid: Grid, console: Console) -> int:
             return 1 if plan_.hopeless or later else 0
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
         submission.write_runs(plan_.to_do)
-        submission = _submit_arrays(submission, request.launcher)
+        # A limit of jobs that run at the same time holds within one array, so arrays follow each other.
+        last = cluster.newest_job(request.output) if request.launcher.max_parallel else ""
+        submission = _submit_arrays(submission, request.launcher, last)
     jobs = f"{_jobs_in_arrays(submission)}: {' '.join(submission.array_jobs)}"
     console.print(f"submitted {len(submission.runs)} runs as {jobs}")
     words = [word for word in sys.argv if not word.startswith("action=")]
@@ -93,6 +95,8 @@ def _server(request: Request) -> str:
 def check(request: Request) -> None:
     """Raises: UserError for what is wrong with a request whatever its runs are."""
     slurm.require()
+    if "%" in str(request.output):
+        raise UserError(f"output_dir={request.output}: without %, which SLURM replaces in the names of logs")
     slurm.check_time(request.launcher)
     # A server's password would stand in the submission's file, for all to read.
     uri = _server(request)
@@ -116,6 +120,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
         runs_per_job=settings.runs_per_job,
         jobs=min(settings.jobs, len(runs)),
         retries=settings.retries,
+        signal_seconds=settings.signal_seconds,
         tracking_uri=_server(request),
         arrays=split(tasks_for(len(runs), settings.runs_per_job, settings.jobs), limit),
     )
@@ -150,14 +155,15 @@ def sbatch_text(submission: Submission, array: int, settings: SlurmSettings, aft
     return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
-def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submission:
-    """Raises: UserError with SLURM's own words. What was submitted before stays, and is recognised."""
+def _submit_arrays(submission: Submission, settings: SlurmSettings, last: str) -> Submission:
+    """`last`: the array that the first one waits for, empty where it waits for none.
+
+    Raises: UserError with SLURM's own words. What was submitted before stays, and is recognised.
+    """
     submission.write()
     (submission.folder / LOG_FOLDER).mkdir()
     for array in range(len(submission.arrays)):
-        # A limit of jobs that run at the same time holds within one array, so arrays follow each other.
-        after = submission.array_jobs[-1] if settings.max_parallel and array else ""
-        executor = _executor(submission, array, settings, after)
+        executor = _executor(submission, array, settings, last)
         try:
             job = _call_sbatch(executor, settings)
         except UserError as error:
@@ -169,6 +175,7 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings) -> Submissio
             jobs = " ".join(submission.array_jobs)
             raise UserError(f"{error}; handed over before: jobs {jobs}; submit again for the rest") from None
         submission = submission.with_array_job(job)
+        last = job if settings.max_parallel else ""
     return submission
 
 
@@ -196,14 +203,32 @@ def _call_sbatch(executor: Any, settings: SlurmSettings) -> str:
 
 
 _VARIABLES = ["JOB_NAME", "ARRAY_INX", "OUTPUT", "ERROR", "OPEN_MODE", "REQUEUE", "NO_REQUEUE", "SIGNAL", "TIMELIMIT"]
-_VARIABLES_OF_SETTINGS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT"}
+_VARIABLES += ["WAIT", "CLUSTERS", "DEPENDENCY"]
+_MEMORY = ["MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"]
+_GPUS = ["GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "GRES"]
+_VARIABLES_OF_SETTINGS = {
+    "partition": ["PARTITION"],
+    "account": ["ACCOUNT"],
+    "qos": ["QOS"],
+    "constraint": ["CONSTRAINT"],
+    "mem_gb": _MEMORY,
+    "gpus_per_node": _GPUS,
+    "gres": _GPUS,
+}
+_ALWAYS_KEPT = ("SLURM_CONF", "SLURM_JWT")
 
 
 @contextmanager
 def _without_variables(settings: SlurmSettings) -> Iterator[None]:
-    """Without the variables that sbatch would prefer to what its script asks for; others are the user's defaults."""
-    asked = [variable for key, variable in _VARIABLES_OF_SETTINGS.items() if getattr(settings, key)]
+    """Without the variables that sbatch would prefer to what its script asks for; others are the user's defaults.
+
+    And without those of a job from within which this one is submitted, which say what that one has.
+    """
+    asked = [variable for key, names in _VARIABLES_OF_SETTINGS.items() if getattr(settings, key) for variable in names]
+    asked += [key.upper().replace("-", "_") for key in settings.extra]
     names = {f"SBATCH_{name}" for name in (*_VARIABLES, *asked)}
+    if "SLURM_JOB_ID" in os.environ:
+        names |= {name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_"))} - {*_ALWAYS_KEPT}
     kept = {name: os.environ.pop(name) for name in names & os.environ.keys()}
     try:
         yield
@@ -249,11 +274,16 @@ def _parameters(submission: Submission, array: int, settings: SlurmSettings, aft
         "nodes": settings.nodes,
         "ntasks_per_node": settings.tasks // settings.nodes,
         "cpus_per_task": settings.cpus_per_task,
-        "signal_delay_s": settings.signal_seconds,
         "array_parallelism": settings.max_parallel or submission.arrays[array],
         "stderr_to_stdout": True,
         # Python's -m looks for the program in the working directory first: the copy, not the checkout.
-        "additional_parameters": {"chdir": submission.code, "requeue": True, **settings.extra},
+        "additional_parameters": {
+            "chdir": submission.code,
+            "requeue": True,
+            # The one that jobs listen to, whatever submitit's own variable says.
+            "signal": f"USR2@{settings.signal_seconds}",
+            **settings.extra,
+        },
         "setup": settings.setup or None,
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={settings.cpus_per_task}"],
         "teardown": _teardown(submission),
@@ -271,6 +301,8 @@ def _teardown(submission: Submission) -> list[str]:
         f"log={shlex.quote(str(log.parent))}/{log.name}",
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
+        "  140|143)  # told to end before it listened; by a scancel it stays ended",
+        '    scontrol show job "$SLURM_JOB_ID" | grep -q "PreemptTime=[0-9]" && again=true ;;',
         "  134|135|137|139)  # killed; for its memory it would be again",
         f'    grep -qs {memory} "$log" || {{ {is_seldom} && again=true; }} ;;',
         "esac",

@@ -58,6 +58,11 @@ def test_time_limits_are_read_as_slurm_reads_them(text, expected):
         ({"extra": {"job_name": "mine"}}, "launcher.extra=job_name: only options that the program does not set itself"),
         ({"extra": {"a b": "c"}}, "launcher.extra=a b: long names"),
         ({"extra": {"exclusive": False}}, "launcher.extra.exclusive=False"),
+        ({"gpus_per_node": 4}, "launcher.gpus_per_node=4: as many as launcher.tasks puts on a node (1)"),
+        (
+            {"tasks": 4, "nodes": 2, "gpus_per_node": 1},
+            "launcher.gpus_per_node=1: as many as launcher.tasks puts on a node (2)",
+        ),
         ({"time": 2}, "launcher.signal_seconds=90: at most 60 s less than the time limit (launcher.time=2)"),
     ],
 )
@@ -109,7 +114,7 @@ def test_a_submission_is_found_until_it_ended(tmp_path):
     assert read(folder) == noted
     assert noted.array_jobs == ("12",)
     assert open_submissions(tmp_path) == [noted]
-    noted.end()
+    noted.end([])
     assert open_submissions(tmp_path) == []
 
 
@@ -130,8 +135,8 @@ def test_a_submission_of_a_newer_program_is_refused_and_one_of_the_first_is_watc
     one.write()
     file = folder / RECORD_FILE
     record = json.loads(file.read_text())
-    file.write_text(json.dumps({**record, "schema": 3}))
-    with pytest.raises(UserError, match="schema=3: this program reads submissions of schema 1 to 2"):
+    file.write_text(json.dumps({**record, "schema": 4}))
+    with pytest.raises(UserError, match="schema=4: this program reads submissions of schema 1 to 3"):
         open_submissions(tmp_path)
     file.write_text(json.dumps({**record, "schema": 1, "runs": [{"id": run, "evaluations": {}} for run in one.runs]}))
     assert open_submissions(tmp_path) == [one]
@@ -177,7 +182,7 @@ from sweeps import ranks
 ranks._execute = lambda *_: time.sleep(60)  # an evaluation looks for a stop only at its end
 stop = SimpleNamespace(event=threading.Event())
 job = SimpleNamespace(
-    submission=SimpleNamespace(folder=Path(sys.argv[1])), work=[SimpleNamespace(id="run")], GRACE_SECONDS=0.1,
+    submission=SimpleNamespace(folder=Path(sys.argv[1])), work=[SimpleNamespace(id="run")], grace_seconds=0.1,
     pass_over=lambda work: None, code=lambda stop: print("raise it", file=sys.stderr) or 75,
 )
 threading.Timer(0.2, stop.event.set).start()

@@ -151,9 +151,11 @@ def test_variables_that_sbatch_prefers_to_the_script_are_kept_from_it(cluster, m
     assert call(cluster, *THREE).returncode == 0
 
 
-def test_jobs_that_left_the_queue_without_doing_their_runs_are_submitted_again(cluster):
+def test_jobs_that_left_the_queue_without_doing_their_runs_are_submitted_again(cluster, monkeypatch):
     call(cluster, *THREE)
     (cluster / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", open_submissions(cluster / "outputs")[0].job_names[0])
+    monkeypatch.setenv("ENDED", "COMPLETED CANCELLED TIMEOUT")
     again = call(cluster, *THREE)
     assert "submitted 3 runs" in again.stdout
     # the first submission is closed: only the second is asked for from now on
@@ -208,6 +210,65 @@ def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_
     assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
 
 
+def test_cancel_leaves_other_requests_jobs_alone_and_names_those_that_it_shares(cluster):
+    other = ["study=temperature", *ASK[1:]]
+    call(cluster, *THREE)
+    call(cluster, *other, "launcher.jobs=2")
+    shared = call(cluster, *other, "loss.temperature=0.1", "action=cancel").stdout
+    assert "not cancelled, as they have runs of other requests too: 101_0 101_1" in " ".join(shared.split())
+    assert queued(cluster) == ["100", "101"]
+    assert "cancelled the jobs 101" in call(cluster, *other, "action=cancel").stdout
+    assert queued(cluster) == ["100"]
+
+
+def test_of_an_array_only_the_jobs_of_the_request_are_cancelled(cluster, monkeypatch):
+    log = cluster / "scancelled"
+    (cluster / "bin" / "scancel").write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
+    call(cluster, *THREE)
+    call(cluster, *ASK, "augment.transforms.0=crop", "augment.transforms.1=crop", "action=cancel")
+    assert log.read_text() == "100_0 100_1\n"
+
+
+def test_a_limit_of_jobs_at_a_time_holds_for_further_submissions_too(cluster):
+    call(cluster, *THREE, "launcher.max_parallel=1")
+    call(cluster, "study=temperature", *ASK[1:], "launcher.max_parallel=1")
+    first, second = ((cluster / "queue" / name).read_text() for name in ("100", "101"))
+    assert "--dependency" not in first
+    assert "#SBATCH --dependency=afterany:100\n" in second
+
+
+@pytest.mark.parametrize("group", ["launcher=slurm", "scale=smoke", "data=synthetic"])
+def test_a_file_that_the_programs_own_would_hide_is_refused(cluster, group):
+    kind, _, name = group.partition("=")
+    file = cluster / "own" / kind / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("name: slurm\npartition: mine\n")
+    done = call(cluster, *THREE, "--config-dir", str(cluster / "own"))
+    assert done.returncode == 2
+    assert f"{group}: {file} has the name of the program's own" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_the_script_asks_for_is_not_overruled_by_the_environment(cluster, monkeypatch):
+    seen = cluster / "seen"
+    sbatch = (cluster / "bin" / "sbatch").read_text()
+    (cluster / "bin" / "sbatch").write_text(sbatch.replace("#!/bin/sh\n", f"#!/bin/sh\nenv > {seen}\n"))
+    outer = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1", "SLURM_CONF": "/etc/slurm.conf"}
+    asked = {"SBATCH_GRES": "gpu:8", "SBATCH_MEM_PER_CPU": "1", "SBATCH_NICE": "3", "SUBMITIT_PREEMPT_SIGNAL": "USR1"}
+    for name, value in {**outer, **asked, "SBATCH_ACCOUNT": "vision"}.items():
+        monkeypatch.setenv(name, value)
+    profile = cluster / "own" / "launcher" / "mine.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text("{name: slurm, gres: 'gpu:1', mem_gb: 4, extra: {nice: 5}}")
+    words = [word for word in THREE if not word.startswith("launcher=")]
+    done = call(cluster, *words, "launcher=mine", "--config-dir", str(cluster / "own"))
+    assert done.returncode == 0, done.stderr
+    names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
+    assert {"SBATCH_ACCOUNT", "SLURM_CONF"} <= names
+    assert names.isdisjoint({"SBATCH_GRES", "SBATCH_MEM_PER_CPU", "SBATCH_NICE", "SLURM_JOB_ID", "SLURM_MEM_PER_CPU"})
+    assert "#SBATCH --signal=USR2@90\n" in (cluster / "queue" / "100").read_text()
+
+
 def test_slurm_is_asked_as_often_about_all_studies_as_about_one(cluster, monkeypatch):
     everything = ["study=all", *ASK[1:]]
     call(cluster, *THREE)
@@ -222,6 +283,24 @@ def test_slurm_is_asked_as_often_about_all_studies_as_about_one(cluster, monkeyp
     (temperature,) = [line for line in shown.splitlines() if line.startswith("temperature:")]
     assert f"{len(waiting.runs)} queued" in temperature
     assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
+
+
+def test_causes_are_known_after_another_submission_too_and_after_the_accounting_is_gone(cluster, monkeypatch):
+    call(cluster, *THREE)
+    (submission,) = open_submissions(cluster / "outputs")
+    (cluster / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", submission.job_names[0])
+    monkeypatch.setenv("ENDED", "OUT_OF_MEMORY RUNNING NODE_FAIL")
+    call(cluster, "study=temperature", *ASK[1:])
+    assert submission in open_submissions(cluster / "outputs")  # the accounting is behind
+    monkeypatch.setenv("ENDED", "OUT_OF_MEMORY COMPLETED NODE_FAIL")
+    call(cluster, "study=temperature", *ASK[1:], "seeds=2")
+    assert submission not in open_submissions(cluster / "outputs")
+    monkeypatch.setenv("ENDED", "")
+    shown = call(cluster, *THREE, "action=status").stdout
+    assert "2 failed" in shown
+    assert "out of memory: job 100_0" in shown
+    assert "node failure: job 100_2" in shown
 
 
 def test_a_job_that_fails_by_itself_is_shown_with_its_last_words(cluster, monkeypatch):
