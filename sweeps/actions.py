@@ -72,12 +72,16 @@ def perform(requests: list[Request]) -> int:
         case "status":
             _status(grids, console)
             return 0
+        case "report":
+            _report(grids, console)
+            return 0
     codes = [0]
     for grid in grids:
         codes.append(_perform(grid, console))
         if codes[-1] == INTERRUPTED:
             break
-    if len(grids) > 1 and codes[-1] != INTERRUPTED:
+    is_run_here = requests[0].settings.action == "run" and requests[0].launcher.name != "slurm"
+    if len(grids) > 1 and is_run_here and codes[-1] != INTERRUPTED:
         _show_all(grids, console)
     return max(codes)
 
@@ -95,6 +99,26 @@ def check_output(request: Request) -> None:
         raise UserError(f"output_dir={output}: must be a folder that can be read")
     if request.settings.action in ("run", "report", "track"):
         costs.check_writable(output)
+    said = why_unwritable(request.runs, output) if request.settings.action == "run" else ""
+    if said:  # else every run would fail by itself, in its worker or its job
+        raise UserError(said)
+
+
+def why_unwritable(path: object, output: Path) -> str:
+    """What to tell who may not write to a path in output_dir, where that is why; empty where it is not."""
+    if not isinstance(path, str | Path) or not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(output)):
+        return ""
+    there = next(place for place in (Path(path), *Path(path).parents) if os.path.exists(place))
+    if os.access(there, os.W_OK):
+        return ""
+    try:
+        owner = there.owner()
+    except KeyError:  # an account that this machine does not know
+        owner = f"user {there.stat().st_uid}"
+    return (
+        f"output_dir={output}: {there} belongs to {owner} and cannot be written; a folder that several people use must "
+        "be group-writable (umask 002, setgid)"
+    )
 
 
 def check_device(grid: Grid) -> None:
@@ -121,8 +145,6 @@ def _perform(grid: Grid, console: Console) -> int:
         case "cancel":
             sweep.cancel(grid, console)
             cluster.cancel(grid, console)
-        case "report":
-            return _report(grid, console)
         case "track":
             return _track(grid, console)
         case _:
@@ -131,13 +153,14 @@ def _perform(grid: Grid, console: Console) -> int:
 
 
 def _status(grids: list[Grid], console: Console) -> None:
-    if grids[0].request.settings.watch:
-        status.watch(grids, cluster.look_closely, console)
-    else:
-        for grid, view in zip(grids, cluster.look_closely(grids), strict=True):
-            status.show(grid, view, console)
-    for grid in grids:
-        _track_in_background(grid)
+    try:
+        if grids[0].request.settings.watch:
+            status.watch(grids, cluster.look_closely, console)
+        else:
+            for grid, view in zip(grids, cluster.look_closely(grids), strict=True):
+                status.show(grid, view, console)
+    finally:  # a watch is mostly ended by Ctrl-C
+        _track_in_background(grids)
 
 
 def _plan(grid: Grid, console: Console) -> None:
@@ -179,9 +202,6 @@ def _plan_all(grids: list[Grid], console: Console) -> None:
 
 def _show_all(grids: list[Grid], console: Console) -> None:
     """The page of all studies, once their reports are there."""
-    settings = grids[0].request.settings
-    if settings.action != "report" and (settings.action != "run" or grids[0].request.launcher.name == "slurm"):
-        return
     from reports.build import load
     from reports.overview import write_index
 
@@ -197,10 +217,15 @@ def _logs(grids: list[Grid], console: Console) -> None:
         studies = grids[0].request.study.name if len(grids) == 1 else "the studies"
         allowed = f"the beginning of one run's id; {len(found)} runs of {studies} begin so"
         raise InvalidValue("run", prefix, allowed)
-    directory = RunDirectory(grids[0].request.runs, found.pop())
-    if not directory.log_file.exists():
-        raise InvalidValue("run", prefix, "this run has not begun")
-    console.file.write(directory.log_file.read_text(errors="replace"))
+    request, run = grids[0].request, found.pop()
+    log = RunDirectory(request.runs, run).log_file
+    if not log.exists():
+        jobs_log = status.job_logs(request.output, [run]).get(run)
+        if jobs_log is None:
+            raise InvalidValue("run", prefix, "this run has not begun")
+        console.print(f"this run has not begun; its job printed ({jobs_log}):", markup=False, soft_wrap=True)
+        log = jobs_log
+    console.file.write(log.read_text(errors="replace"))
 
 
 def _run(grid: Grid, console: Console) -> int:
@@ -214,22 +239,27 @@ def _run(grid: Grid, console: Console) -> int:
         return INTERRUPTED
 
 
-def _report(grid: Grid, console: Console) -> int:
+def _report(grids: list[Grid], console: Console) -> None:
     from reports.build import build
 
-    write_json(grid.request.manifest, manifest(grid))
-    build(grid.request.report_dir)
-    _track_in_background(grid)
-    console.print(f"report   {os.path.relpath(grid.request.report_dir)}/report.html", highlight=False)
-    return 0
+    try:
+        for grid in grids:
+            write_json(grid.request.manifest, manifest(grid))
+            build(grid.request.report_dir)
+            console.print(f"report   {os.path.relpath(grid.request.report_dir)}/report.html", highlight=False)
+    finally:
+        _track_in_background(grids)
+    if len(grids) > 1:
+        _show_all(grids, console)
 
 
-def _track_in_background(grid: Grid) -> None:
+def _track_in_background(grids: list[Grid]) -> None:
     """Bring what the jobs of a cluster have done into MLflow, without waiting for it."""
-    request = grid.request
-    if request.settings.tracking.enabled and request.manifest.exists() and submissions_folder(request.output).exists():
+    request = grids[0].request
+    manifests = [str(grid.request.manifest) for grid in grids if grid.request.manifest.exists()]
+    if request.settings.tracking.enabled and manifests and submissions_folder(request.output).exists():
         subprocess.Popen(
-            [sys.executable, "-m", "sweeps.mirror", str(request.manifest), "--uri", request.tracking_uri],
+            [sys.executable, "-m", "sweeps.mirror", *manifests, "--uri", request.tracking_uri],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,9 +1,10 @@
 """The live mirror: the process beside a sweep that keeps MLflow and the partial heatmap up to date.
 
-    python -m sweeps.mirror outputs/reports/<study>/study.json [--uri URI] [--partial-report]
+    python -m sweeps.mirror outputs/reports/<study>/study.json... [--uri URI] [--partial-report]
 
 It runs until its standard input is closed, then syncs once more and exits with 0, or with 1 if MLflow is
-not up to date. It writes to no terminal: what goes wrong becomes a line of outputs/logs/mirror.log and is
+not up to date. Of several studies, which `action=status` names with an input that is closed from the start, it
+takes one after another. It writes to no terminal: what goes wrong becomes a line of outputs/logs/mirror.log and is
 tried again. It only reads run directories, at a low priority, so nothing in it can stop or slow training.
 """
 
@@ -131,20 +132,27 @@ def build_partial(folder: Path) -> None:
 
 def main() -> int:
     arguments = _arguments()
-    folder = arguments.manifest.resolve().parent
-    _step_back(folder.parent.parent / "logs" / "mirror.log")
+    folders = [manifest.resolve().parent for manifest in arguments.manifests]
+    _step_back(folders[0].parent.parent / "logs" / "mirror.log")
     ended = threading.Event()
     wanted = threading.Event()
     threading.Thread(target=_listen, args=(ended, wanted), daemon=True).start()
-    tracker = Tracker(folder / MANIFEST_FILE, arguments.uri) if arguments.uri else None
-    report = PartialReport(folder, build_partial) if arguments.partial_report else None
-    sync = (lambda: tracker.sync().problems) if tracker else list
-    return 0 if follow(sync, report, ended, _warn, wanted) else 1
+    is_current = True
+    for folder in folders:
+        sync = _sync_of(folder, arguments.uri) if arguments.uri else list
+        report = PartialReport(folder, build_partial) if arguments.partial_report else None
+        is_current &= follow(sync, report, ended, _warn, wanted)
+    return 0 if is_current else 1
+
+
+def _sync_of(folder: Path, uri: str) -> Callable[[], list[str]]:
+    tracker = Tracker(folder / MANIFEST_FILE, uri)
+    return lambda: tracker.sync().problems
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sweeps.mirror", description=__doc__)
-    parser.add_argument("manifest", type=Path, help="outputs/reports/<study>/study.json")
+    parser.add_argument("manifests", type=Path, nargs="+", help="outputs/reports/<study>/study.json")
     parser.add_argument("--uri", default="", help="MLflow store or server; without it nothing is tracked")
     parser.add_argument("--partial-report", action="store_true", help="renew the heatmap while runs finish")
     return parser.parse_args()

@@ -55,6 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    from core.errors import UserError
     from sweeps import actions, request
 
     if "--keys" in arguments:
@@ -62,7 +63,14 @@ def _dispatch(arguments: list[str]) -> int:
     overrides, folders = _config_dirs(arguments)
     if overrides in ([], ["study=list"]):
         return actions.list_studies(folders)
-    return actions.perform(request.read(overrides, folders))
+    requests = request.read(overrides, folders)
+    try:
+        return actions.perform(requests)
+    except PermissionError as error:
+        said = actions.why_unwritable(error.filename, requests[0].output)
+        if not said:
+            raise
+        raise UserError(said) from None
 
 
 def _config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:

@@ -1,18 +1,19 @@
 """The code that queued jobs run: a copy of the program as it was at submission.
 
-`outputs/code/<hash>/` is named by the code in it, so submissions of the same code share one. `SOURCE.json` in it
-says which commit it is and how it differs from it; results of the jobs are recorded with that.
+`outputs/code/<hash>/` is named by the code in it, so submissions of the same code share one; each looks whether it is
+still whole. `SOURCE.json` in it says which commit it is and whether it differs from it, `changes.patch` how; results of
+the jobs are recorded with the former.
 """
 
 import contextlib
 import hashlib
+import json
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from core.environment import SOURCE_FILE, source_version
-from core.rundir import write_json
+from core.rundir import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ablations", "core", "reports", "sweeps")
@@ -20,38 +21,39 @@ CHANGES_FILE = "changes.patch"
 
 
 def freeze(folder: Path) -> Path:
-    """The copy of the running program below `folder`, made if it is not there."""
+    """The copy of the running program below `folder`, made if it is not there and repaired where it is damaged."""
     files = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*") if _is_code(file))
     commit, dirty = source_version()
-    changes = _changes() if dirty else b""
-    content = hashlib.blake2b(f"{commit} {dirty}".encode() + changes, digest_size=8)
-    for file in files:
-        content.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    target = folder / content.hexdigest()
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-        try:
-            for file in files:
-                copy = temporary / file.relative_to(ROOT)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-            _copy_compiled(temporary)
-            write_json(temporary / SOURCE_FILE, {"commit": commit, "dirty": dirty})
-            (temporary / CHANGES_FILE).write_bytes(changes)
-            temporary.chmod(0o755)
-            try:
-                temporary.rename(target)
-            except OSError:
-                if not target.exists():  # else another submitter was faster
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    # Read once: an edit between the hash and the copy would put other code under its name.
+    contents = {str(file.relative_to(ROOT)): file.read_bytes() for file in files}
+    contents[SOURCE_FILE] = json.dumps({"commit": commit, "dirty": dirty}).encode()
+    contents[CHANGES_FILE] = _changes() if dirty else b""
+    content_hash = hashlib.blake2b(digest_size=8)
+    for name, content in contents.items():
+        content_hash.update(f"\0{name}\0".encode() + content)
+    target = folder / content_hash.hexdigest()
+    is_new = not target.exists()
+    # File by file, each replaced atomically: jobs may be running from it.
+    for name, content in contents.items():
+        if not _has(target / name, content):
+            write_atomically(target / name, content)
+    if is_new:
+        _copy_compiled(target)
     return target
 
 
+def _has(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except FileNotFoundError:
+        return False
+
+
 def _copy_compiled(target: Path) -> None:
-    """What numba has compiled here, so that jobs on such processors need not compile again; they can where it fails."""
+    """What numba has compiled here, so that jobs on such processors need not compile again; they can where it fails.
+
+    Only into a new copy: in another, jobs on other processors may have given such names to code of theirs.
+    """
     for file in (ROOT / "core").rglob("__pycache__/*.nb[ic]"):
         copy = target / file.relative_to(ROOT)
         with contextlib.suppress(OSError):

@@ -114,9 +114,10 @@ def follow_quickly(sync: Callable[[], list[str]], ended: threading.Event, warn: 
         return follow(sync, None, ended, warn)
 
 
-def start_mirror(study: InventedStudy, uri: str) -> subprocess.Popen[bytes]:
+def start_mirror(study: InventedStudy, uri: str, *others: InventedStudy) -> subprocess.Popen[bytes]:
+    manifests = [str(one.manifest) for one in (study, *others)]
     return subprocess.Popen(
-        [sys.executable, "-m", "sweeps.mirror", str(study.manifest), "--uri", uri, "--partial-report"],
+        [sys.executable, "-m", "sweeps.mirror", *manifests, "--uri", uri, "--partial-report"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -142,6 +143,21 @@ def test_the_process_mirrors_live_and_ends_with_its_parent(study: InventedStudy)
     shown = contents(uri)
     assert [step for step, *_ in shown["crop + color · seed 0"]["curves"]["training/loss"]] == [10, 20]
     assert shown["color + color · seed 0"]["status"] == "FINISHED"
+
+
+def test_one_process_mirrors_several_studies_though_one_cannot_be_read(study: InventedStudy) -> None:
+    uri = f"sqlite:///{study.root / 'mlflow.db'}"
+    damaged = InventedStudy(study.root, name="damaged")
+    damaged.manifest.write_text("{")
+    other = InventedStudy(study.root, name="other")
+    study.finish("crop", "color")
+    process = start_mirror(study, uri, damaged, other)
+    output, _ = process.communicate(timeout=LONG)
+    log = (study.root / "logs" / "mirror.log").read_text()
+    assert (process.returncode, output) == (1, b""), log
+    assert "damaged" in log
+    for experiment in ("pairs", "other"):
+        assert contents(uri, experiment)["crop + color · seed 0"]["status"] == "FINISHED"
 
 
 def test_the_process_with_no_server_says_so_in_its_log_and_exit_code(study: InventedStudy) -> None:

@@ -1,5 +1,7 @@
 """What the command line does without a sweep: it looks without importing torch, and refuses in one line."""
 
+import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -81,6 +83,47 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(folder: Path, arguments: li
     (line,) = done.stderr.splitlines()
     assert all(word in line for word in words), line
     assert not (folder / "outputs" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "place"),
+    [
+        ("local", "runs/"),
+        ("local", "reports/augment_pairs/"),
+        ("slurm", "submissions/"),
+        ("slurm", "submissions/.lock"),
+        ("slurm", "reports/"),
+    ],
+)
+def test_what_others_made_without_group_rights_is_one_line(folder: Path, launcher: str, place: str, monkeypatch):
+    for name in ("sbatch", "srun", "scontrol"):
+        (folder / "bin").mkdir(exist_ok=True)
+        (folder / "bin" / name).write_text("#!/bin/sh\n")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    path = folder / "outputs" / place
+    if place.endswith("/"):
+        path.mkdir(parents=True)
+        path.chmod(0o555)
+    else:
+        path.parent.mkdir(parents=True)
+        path.touch(0o444)
+    arguments = [*QUICK, f"launcher={launcher}"]
+    done = subprocess.run(
+        [*RUN, *arguments], cwd=folder, capture_output=True, text=True, timeout=240, preexec_fn=be_bound_by_permissions
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: output_dir={folder / 'outputs'}: {path} belongs to {path.owner()} and cannot be")
+    assert "group-writable (umask 002, setgid)" in line
+
+
+def be_bound_by_permissions() -> None:
+    """Root is, without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, in the program that the process then becomes."""
+    if os.geteuid() == 0:
+        drop_from_bounding_set = 24  # linux/prctl.h
+        for capability in (1, 2):
+            assert ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0) == 0
 
 
 def test_a_broken_picture_stops_the_study_before_it_begins(folder: Path):

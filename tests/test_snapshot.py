@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core import environment
+from core.rundir import write_atomically
 from sweeps import snapshot
 
 
@@ -25,12 +27,18 @@ def test_the_copy_runs_alone_and_knows_its_commit(tmp_path):
     assert json.loads(version) == [record["commit"], record["dirty"]]
 
 
-def test_the_same_code_is_copied_once_and_other_code_elsewhere(tmp_path, monkeypatch):
-    source = tmp_path / "source"
+def invented_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program of a few lines in place of this one."""
+    source = folder / "source"
     for package in snapshot.PACKAGES:
         (source / package).mkdir(parents=True)
         (source / package / "module.py").write_text("x = 1\n")
     monkeypatch.setattr(snapshot, "ROOT", source)
+    return source
+
+
+def test_the_same_code_is_copied_once_and_other_code_elsewhere(tmp_path, monkeypatch):
+    source = invented_source(tmp_path, monkeypatch)
     first = snapshot.freeze(tmp_path / "code")
     assert snapshot.freeze(tmp_path / "code") == first
     (source / "core" / "module.py").write_text("x = 2\n")
@@ -39,6 +47,38 @@ def test_the_same_code_is_copied_once_and_other_code_elsewhere(tmp_path, monkeyp
     assert (first / "core" / "module.py").read_text() == "x = 1\n"
     assert (second / "core" / "module.py").read_text() == "x = 2\n"
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])
+
+
+def test_a_damaged_copy_is_repaired_while_jobs_run_from_it(tmp_path):
+    copy = snapshot.freeze(tmp_path)
+    before = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+    folder = copy.stat().st_ino
+    (copy / "core" / "config.py").unlink()
+    (copy / "sweeps" / "job.py").write_text("half a fi")
+    (copy / "SOURCE.json").write_text("")
+    shutil.rmtree(copy / "ablations")
+    (copy / "core" / "of_a_job.nbi").write_text("compiled on a node")
+    whole = (copy / "core" / "train.py").stat()
+    assert snapshot.freeze(tmp_path) == copy
+    assert {file: file.read_bytes() for file in before} == before
+    assert copy.stat().st_ino == folder
+    assert (copy / "core" / "of_a_job.nbi").exists()
+    assert (copy / "core" / "train.py").stat() == whole
+
+
+def test_an_edit_while_the_code_is_copied_is_not_in_the_copy(tmp_path, monkeypatch):
+    source = invented_source(tmp_path, monkeypatch)
+
+    def edit_and_write(path: Path, content: bytes) -> None:
+        (source / "core" / "module.py").write_text("x = 2\n")
+        write_atomically(path, content)
+
+    monkeypatch.setattr(snapshot, "write_atomically", edit_and_write)
+    first = snapshot.freeze(tmp_path / "code")
+    assert (first / "core" / "module.py").read_text() == "x = 1\n"
+    second = snapshot.freeze(tmp_path / "code")
+    assert second != first
+    assert (second / "core" / "module.py").read_text() == "x = 2\n"
 
 
 def test_what_numba_has_compiled_goes_with_the_copy(tmp_path):
