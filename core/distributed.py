@@ -17,12 +17,20 @@ import torch.distributed as dist
 from torch import nn
 
 PATIENCE = datetime.timedelta(days=1)
-"""How long a process waits for another one: the leader evaluates while the others wait. A process that died is
-noticed at once, by its closed connection."""
+"""How long a process waits for the leader's next announcement: it evaluates meanwhile. And in a session over gloo for
+another process: there one that died, or failed and left, is noticed at once, by its closed connection."""
+
+SESSION_PATIENCE = datetime.timedelta(minutes=30)
+"""How long a process waits for all to come to a session, and in one over NCCL for another process.
+
+NCCL may not notice that another process left. This is longer than a checkpoint, a batch or compiling takes, and
+nothing else keeps a process from its part of a step, as evaluations are made outside sessions. At its end torch ends
+the process that waits (SIGABRT), because results may be wrong; whoever started the processes replaces them all.
+"""
 
 LAST_WORD_SECONDS = 5.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
-"""What gloo and NCCL say when the other side is gone."""
+"""What gloo, and NCCL where it notices, say when the other side is gone."""
 
 
 class Group:
@@ -74,12 +82,22 @@ class Group:
 
     @contextmanager
     def session(self, device: str) -> Iterator[None]:
-        """The process group of the training announced last: gloo on CPU, NCCL between GPUs."""
-        if device == "cuda":
-            torch.cuda.set_device(self._local_rank % torch.cuda.device_count())
+        """The process group of the training announced last: gloo on CPU, NCCL between GPUs.
+
+        Raises: RuntimeError if a process does not come.
+        """
         store = dist.PrefixStore(f"session {self._announced}", self._store)
-        backend = "nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        # NCCL would wait without end for a process that failed before it came.
+        store.set(f"rank {self.rank}", "")
+        store.wait([f"rank {rank}" for rank in range(self.size)], SESSION_PATIENCE)
+        place: dict[str, Any] = {"store": store, "rank": self.rank, "world_size": self.size}
+        if device == "cuda":
+            gpu = torch.device(device, self._local_rank % torch.cuda.device_count())
+            torch.cuda.set_device(gpu)
+            # With its GPU named, NCCL connects here, where all have come, and not in the first exchange.
+            dist.init_process_group("nccl", timeout=SESSION_PATIENCE, device_id=gpu, **place)
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE, **place)
         try:
             yield
         finally:
@@ -87,7 +105,10 @@ class Group:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error says that another process left the session: it died, or failed by itself."""
+    """Whether an error says that another process left the session: it died, or failed by itself.
+
+    Over NCCL this process may get no error and end after SESSION_PATIENCE.
+    """
     return any(words in str(error) for words in _LOST)
 
 

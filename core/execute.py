@@ -115,7 +115,8 @@ def _asked_to_stop(stop: Callable[[], bool], lease: Lease) -> bool:
 def follow(group: Group, stop: Callable[[], bool] = lambda: False) -> None:
     """Share the trainings that the leader of the group announces, until it announces none.
 
-    A training that fails on one process breaks the connections of its session, on which all others leave it too.
+    A training that fails on one process breaks the connections of its session, on which all others leave it too; over
+    NCCL they may end after SESSION_PATIENCE instead.
     Raises: RuntimeError when the leader is gone.
     """
     while (message := group.listen()) is not None:

@@ -111,8 +111,7 @@ class Training:
         self.model = model.to(memory_format=torch.channels_last).to(self.device)
         self.shared_model = distributed.share(self.model, self.device)
         if config.machine.compile:
-            # The mode for GPUs replays a step as one CUDA graph: its shapes never change.
-            self.shared_model.compile(mode="reduce-overhead" if self.device == "cuda" else "default")
+            compile_model(self.shared_model, self.device)
         self.optimizer = build_optimizer(config.optimizer, [self.model])
         self.augmenter = Augmenter(config.augment, config.data.image_size)
         # This process's part of each batch.
@@ -143,9 +142,15 @@ class Training:
         steps = range(first, self.total_steps)
         batches = batches_on(self.device, self.pictures, map(self.indices, steps))
         self.model.train()
-        for x_NCHW in batches:
+        x_NCHW = next(batches, None)
+        while x_NCHW is not None:
             before = time.perf_counter()
-            loss, accuracy, entropy = self.step(x_NCHW)
+            values = self.step(x_NCHW)
+            launched = time.perf_counter()
+            # A GPU has only been told what to compute. Reading the values waits for it, so the next batch comes first.
+            x_NCHW = next(batches, None)
+            fetched = time.perf_counter()
+            loss, accuracy, entropy = values.tolist()
             progress = self.progress
             progress.step += 1
             progress.loss_sum += loss
@@ -153,7 +158,7 @@ class Training:
             progress.entropy_sum += entropy
             progress.epoch_steps += 1
             now = time.perf_counter()
-            progress.seconds += now - before
+            progress.seconds += launched - before + now - fetched
             progress.wall_seconds += now - ended
             ended = now
             if not math.isfinite(loss):
@@ -178,8 +183,11 @@ class Training:
         begin = place * self.config.train.batch_size + self.own_start
         return self.epoch_order(epoch)[begin : begin + self.own_count]
 
-    def step(self, x_NCHW: torch.Tensor) -> tuple[float, float, float]:
-        """One optimizer step on the pictures x (uint8); returns loss, accuracy in percent and entropy in nats."""
+    def step(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """One optimizer step on the pictures x (uint8); returns loss, accuracy in percent and entropy in nats, (3,).
+
+        On a GPU it may still be computing when this returns.
+        """
         config, step = self.config, self.progress.step
         samples = config.train.batch_size
         draws = self.augmenter.draw(samples, config.seed, step)
@@ -210,8 +218,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        values = distributed.mean_of_all(torch.stack([loss.detach(), accuracy, entropy]))
-        return tuple(values.tolist())
+        return distributed.mean_of_all(torch.stack([loss.detach(), accuracy, entropy]))
 
     def log_step(self, loss: float, accuracy: float, images_per_s: float) -> None:
         config, step = self.config, self.progress.step
@@ -291,6 +298,17 @@ def fix_arithmetic(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
+
+
+def compile_model(model: nn.Module, device: str) -> None:
+    """Have torch.compile make code for the model's forward and backward pass when it is first called.
+
+    The code is for the shapes of this training, which never change. With what is remembered of those that this process
+    did before, it would be for any batch size from the second one on, and the ninth model would run as it is.
+    """
+    torch.compiler.reset()
+    # The mode for GPUs replays each of the two passes as a CUDA graph; loss and optimizer stay outside.
+    model.compile(dynamic=False, mode="reduce-overhead" if device == "cuda" else "default")
 
 
 def pick_device(name: str) -> str:

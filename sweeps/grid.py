@@ -23,6 +23,7 @@ from core.feasible import check_evaluation
 from core.identity import is_machine_key
 from reports.manifest import plain
 from sweeps import evaluations
+from sweeps.devices import gpus
 from sweeps.keys import PREFIX, split
 from sweeps.planned import PlannedRun, RunMaker, merged
 from sweeps.request import Request
@@ -188,6 +189,7 @@ def _check(request: Request, info: DatasetInfo, cells: Sequence[Cell]) -> None:
         found = f"{len(info.bad)} picture(s) cannot be decoded, the first is {info.bad[0]}"
         raise InvalidValue("data.max_bad", max_bad, found)
     _check_processes(request, cells)
+    _check_gpus(request, cells[0].runs[0].config)
     for axis, values in request.axes.items():
         for value in values:
             for key in request.study.sets(axis, value):
@@ -229,6 +231,18 @@ def _check_processes(request: Request, cells: Iterable[Cell]) -> None:
             batch_size = cell.runs[0].config.train.batch_size
             if batch_size % processes:
                 raise InvalidValue(f"launcher.{key}", processes, f"must divide train.batch_size ({batch_size})")
+
+
+def _check_gpus(request: Request, config: RunConfig) -> None:
+    """Raises: InvalidValue where processes that share a run would share a GPU of this machine, which NCCL refuses."""
+    processes = getattr(request.launcher, "processes_per_run", 1)
+    # What is only looked at may have been trained on another machine.
+    if processes == 1 or config.machine.device == "cpu" or request.settings.action not in ("run", "plan"):
+        return
+    here = len(gpus())
+    if 0 < here < processes:
+        allowed = f"at most {here}, as this machine has {here} GPU(s); as many as you like with machine.device=cpu"
+        raise InvalidValue("launcher.processes_per_run", processes, allowed)
 
 
 def _text(values: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.data import on_device
 from core.data.on_device import batches_on, one_ahead, resident
 from core.data.pictures import CachedPictures
 
@@ -40,3 +42,13 @@ def test_a_resident_set_gives_the_same_batches():
     for batch, same in zip(found, expected, strict=True):
         assert torch.equal(batch, same)
         assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(0, "kept"), (-5, "sent")])
+def test_a_set_is_kept_on_the_gpu_where_it_takes_a_fifth_of_the_free_memory(monkeypatch, spare: int, expected: str):
+    own = pictures()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 * own.nbytes + spare, 10**12))
+    monkeypatch.setattr(on_device, "resident", lambda _device, _pictures, order: ("kept" for _ in order))
+    monkeypatch.setattr(on_device, "_sender", lambda _device: lambda _batch: "sent")
+    monkeypatch.setattr(on_device, "_arrived", lambda sent: sent)
+    assert list(batches_on("cuda", own, torch.arange(20).split(8))) == [expected] * 3

@@ -1,10 +1,12 @@
 """One run over two gloo processes equals the run of one process (design invariant 1)."""
 
+import datetime
 import json
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -80,6 +82,54 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path):
     torch.testing.assert_close(torch.cat([part["gradient"] for part in parts]), x_NCHW.grad, rtol=1e-4, atol=1e-5)
     for part in parts:
         torch.testing.assert_close(part["state"], norm.state_dict())
+
+
+def _fail(rank: int, port: int) -> None:
+    """The follower fails by itself after an exchange, and the leader waits for it in the next one."""
+    distributed.PATIENCE = datetime.timedelta(seconds=60)  # the end of which is another error
+    group = distributed.Group.join(rank, 2, "127.0.0.1", port)
+    group.announce({}) if rank == 0 else group.listen()
+    with suppress(ZeroDivisionError), group.session("cpu"):
+        assert distributed.any_of_all(rank == 1, "cpu")
+        if rank == 1:
+            group.note_failure("code error", "by zero")
+            raise ZeroDivisionError
+        with pytest.raises(RuntimeError) as caught:
+            distributed.any_of_all(False, "cpu")
+        assert distributed.is_lost_connection(caught.value)
+    if rank == 0:
+        assert group.failure() == ("code error", "by zero")
+        group.announce(None)
+    else:
+        assert group.listen() is None  # it lived on
+
+
+def test_a_process_that_fails_is_noticed_by_the_other_at_once():
+    _group, port = distributed.Group.lead(2)
+    mp.spawn(_fail, args=(port,), nprocs=2)
+
+
+def test_a_process_that_does_not_come_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(distributed, "PATIENCE", datetime.timedelta(seconds=20))
+    monkeypatch.setattr(distributed, "SESSION_PATIENCE", datetime.timedelta(seconds=0.2))
+    group, _port = distributed.Group.lead(2)
+    with pytest.raises(RuntimeError, match="rank 1"), group.session("cpu"):
+        pass
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cuda", "nccl"), ("cpu", "gloo")])
+def test_a_session_between_gpus_waits_less_than_an_evaluation_may_take(monkeypatch, device: str, backend: str):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _gpu: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda name, **settings: asked.append((name, settings)))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    group, _port = distributed.Group.lead(1)
+    with group.session(device):
+        ((name, settings),) = asked
+    assert name == backend
+    assert (settings["timeout"] <= datetime.timedelta(hours=1)) == (backend == "nccl")
+    assert settings.get("device_id") == (torch.device("cuda", 0) if backend == "nccl" else None)
 
 
 WORKER = [sys.executable, "-m", "sweeps.worker", "2"]

@@ -143,6 +143,21 @@ def test_a_wrong_request_is_one_clear_line(arguments: list[str], line: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_processes_that_would_share_a_gpu_are_refused_where_they_are_to_train(monkeypatch, device: str):
+    two = ["launcher.processes_per_run=2", f"machine.device={device}"]
+    monkeypatch.setattr("sweeps.grid.gpus", lambda: ["0"])
+    for action in ("run", "plan"):
+        with pytest.raises(UserError, match=r"^launcher.processes_per_run=2: at most 1, .* 1 GPU.*machine.device=cpu$"):
+            grid_of(*two, f"action={action}")
+    for words in (["action=status"], ["machine.device=cpu"]):
+        assert grid_of(*two, *words).cells
+    monkeypatch.setattr("sweeps.grid.gpus", lambda: ["0", "1"])
+    assert grid_of(*two).cells
+    monkeypatch.setattr("sweeps.grid.gpus", list)
+    assert grid_of(*two).cells
+
+
 STUDY = {"name": "own", "title": "t", "summary": "s", "axes": {"loss.temperature": [0.1, 0.5]}}
 
 

@@ -1,6 +1,7 @@
 """The local launcher with stand-in workers: what becomes of a run when its worker or the disk fails."""
 
 import errno
+import subprocess
 import time
 from pathlib import Path
 
@@ -94,6 +95,26 @@ def test_a_code_error_is_not_tried_again(launch):
 
     assert len(launch(ask, count=2)) == 2
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "processes", "visible"),
+    [
+        ("01", 4, 1, ["0", "1", "0", "1"]),
+        ("0123", 2, 2, ["0,1", "2,3"]),
+        ("", 2, 1, [None, None]),
+    ],
+)
+def test_which_worker_gets_which_gpus(tmp_path: Path, monkeypatch, gpus, workers, processes, visible):
+    environments = []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda _command, env, **_: environments.append(env))
+    settings = {"threads": 1, "gpus": list(gpus), "retries": 0, "report": Ended()}
+    machine = {"machine.threads": 1}
+    launcher = LocalLauncher(tmp_path, machine, workers=workers, processes_per_run=processes, **settings)
+    for number in range(workers):
+        launcher._spawn(number)
+    assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments] == visible
 
 
 def test_a_display_that_fails_stops_nothing(launch, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Training: it learns, it resumes exactly, and it says why it failed."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from core import checkpoint
 from core.errors import Cause, RunFailed
 from core.rundir import RunDirectory
-from core.train import Stopped, train
+from core.train import Stopped, Training, compile_model, train
 from tests import kill
 
 
@@ -120,11 +121,71 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path: Path, tiny
     assert "step" in str(caught.value)
 
 
-def test_bfloat16_autocast_trains(tmp_path: Path, tiny):
-    config = tiny({"train.precision": "bf16", "train.epochs": 1})
-    directory = RunDirectory.create(tmp_path, config)
-    train(config, directory)
-    assert directory.result()["metrics"]["loss"] > 0
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_the_encoder_computes_in_the_precision_asked_for(tmp_path: Path, tiny, precision: str, dtype: torch.dtype):
+    config = tiny({"train.precision": precision, "train.epochs": 1})
+    training = Training(config, RunDirectory.create(tmp_path, config))
+    seen = set()
+    training.model.encoder.conv1.register_forward_hook(lambda _module, _inputs, y_NCHW: seen.add(y_NCHW.dtype))
+    training.run(lambda: False)
+    training.close()
+    assert seen == {dtype}
+    assert training.model.encoder.conv1.weight.dtype == torch.float32
+    assert math.isfinite(training.progress.loss)
+
+
+def test_the_encoder_lies_in_channels_last_memory(tmp_path: Path, tiny):
+    training = Training(tiny(), RunDirectory.create(tmp_path, tiny()))
+    training.close()
+    convolutions = [part for part in training.model.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert len(convolutions) > 1
+    assert all(part.weight.is_contiguous(memory_format=torch.channels_last) for part in convolutions)
+
+
+def test_the_next_batch_is_fetched_while_a_step_may_still_be_computed(tmp_path: Path, tiny, monkeypatch):
+    config = tiny({"train.epochs": 1})
+    training = Training(config, RunDirectory.create(tmp_path, config))
+    batch, step = training.pictures.batch, training.step
+    events = []
+
+    class Values:
+        def __init__(self, values: torch.Tensor):
+            self.values = values
+
+        def tolist(self) -> list[float]:
+            events.append("read")
+            return self.values.tolist()
+
+    def fetch(indices_N: torch.Tensor) -> torch.Tensor:
+        events.append("fetch")
+        return batch(indices_N)
+
+    def launch(x_NCHW: torch.Tensor) -> Values:
+        events.append("launch")
+        return Values(step(x_NCHW))
+
+    monkeypatch.setattr(training.pictures, "batch", fetch)
+    monkeypatch.setattr(training, "step", launch)
+    training.run(lambda: False)
+    training.close()
+    assert events == ["fetch", *["launch", "fetch", "read"] * 4, "launch", "read"]
+
+
+def test_fetching_counts_as_waiting_not_as_computing(tmp_path: Path, tiny, monkeypatch):
+    config = tiny({"train.epochs": 1})
+    training = Training(config, RunDirectory.create(tmp_path, config))
+    batch = training.pictures.batch
+
+    def slowly(indices_N: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.1)
+        return batch(indices_N)
+
+    monkeypatch.setattr(training.pictures, "batch", slowly)
+    training.run(lambda: False)
+    training.close()
+    assert training.progress.step == 5
+    assert training.progress.wall_seconds - training.progress.seconds > 5 * 0.1
+    assert training.progress.seconds > 0
 
 
 def test_a_compiled_step_computes_the_same(tmp_path: Path, tiny, monkeypatch):
@@ -132,9 +193,9 @@ def test_a_compiled_step_computes_the_same(tmp_path: Path, tiny, monkeypatch):
     compiled_as_asked = torch.nn.Module.compile
     modes = []
 
-    def compile_without_code(module: torch.nn.Module, mode: str) -> None:
+    def compile_without_code(module: torch.nn.Module, mode: str, dynamic: bool) -> None:
         modes.append(mode)
-        compiled_as_asked(module, backend="aot_eager", fullgraph=True)
+        compiled_as_asked(module, backend="aot_eager", fullgraph=True, dynamic=dynamic)
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_without_code)
     losses = []
@@ -146,6 +207,37 @@ def test_a_compiled_step_computes_the_same(tmp_path: Path, tiny, monkeypatch):
     assert modes == ["default"]
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_every_training_of_a_process_is_compiled_for_its_own_shapes(monkeypatch):
+    compiled_as_asked = torch.nn.Module.compile
+    shapes = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> torch.fx.GraphModule:
+        shapes.extend(x.shape for x in inputs if not isinstance(x, torch.nn.Parameter))
+        return graph
+
+    def compile_without_code(module: torch.nn.Module, mode: str, dynamic: bool) -> None:
+        compiled_as_asked(module, backend=backend, fullgraph=True, dynamic=dynamic)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_code)
+    expected = []
+    for size in range(2, 12):
+        model = torch.nn.Linear(3, size)
+        compile_model(model, "cpu")
+        for count in (size, 2 * size):
+            model(torch.ones(count, 3))
+            expected.append((count, 3))
+    # One with a symbolic size would equal no number here.
+    assert [tuple(map(str, shape)) for shape in shapes] == [tuple(map(str, shape)) for shape in expected]
+
+
+@pytest.mark.parametrize(("device", "mode"), [("cuda", "reduce-overhead"), ("cpu", "default")])
+def test_a_gpu_replays_what_is_compiled_as_graphs(monkeypatch, device: str, mode: str):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _module, **settings: asked.append(settings))
+    compile_model(torch.nn.Linear(3, 3), device)
+    assert asked == [{"mode": mode, "dynamic": False}]
 
 
 def test_checkpoints_hold_no_code_and_load_with_weights_only(tmp_path: Path, tiny):

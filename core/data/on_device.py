@@ -30,7 +30,7 @@ def resident(device: str, pictures: CachedPictures, batches_of_indices: Iterable
     """Batches of a set that is copied to `device` once, 3 S^2 bytes a picture."""
     pixels_NHWC = pictures.batch(torch.arange(len(pictures))).permute(0, 2, 3, 1).to(device)
     for indices_N in batches_of_indices:
-        yield pixels_NHWC.index_select(0, indices_N.to(device)).permute(0, 3, 1, 2)
+        yield pixels_NHWC.index_select(0, indices_N.to(device, non_blocking=True)).permute(0, 3, 1, 2)
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:

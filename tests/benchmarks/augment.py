@@ -63,18 +63,18 @@ def by_kornia(x_NCHW: Tensor, size: int, batch: int) -> Contender:
     def run() -> int:
         views = 0
         for part in x_NCHW.split(batch):
-            x_float = part.float() / 255
+            x_float = part if part.is_floating_point() else part.float() / 255
             views += len(sequence(x_float)) + len(sequence(x_float))
         return views
 
     return run
 
 
-def by_lightly(x_NCHW: Tensor, size: int, batch: int) -> Contender:
+def by_lightly(x_NCHW: Tensor, size: int, batch: int, workers: int) -> Contender:
     loader = DataLoader(
         Pictures(x_NCHW, SimCLRTransform(input_size=size)),
         batch_size=batch,
-        num_workers=2,
+        num_workers=workers,
         persistent_workers=True,
     )
     return lambda: sum(len(one) + len(two) for one, two in loader)
@@ -101,27 +101,39 @@ def by_torchvision(x_NCHW: Tensor, size: int, v2: bool) -> Contender:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    """At 32, 96 and 224 pixels on one core (lightly: two worker processes), ours on two threads as well.
+    """At 32, 96 and 224 pixels from uint8 pictures on one core (lightly: worker processes).
 
-    Ours and kornia take uint8 batches; `crop of float` is ours on pictures that are float already.
+    In full also from pictures stored at 256 pixels, where large crops shrink, from float pictures, and on two cores.
     """
-    for size, pictures in ((32, 1024), (224, 32)) if quick else ((32, 2048), (96, 512), (224, 64)):
-        batch = min(256, pictures)
-        shape = (pictures, 3, size, size)
-        x_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    full = [(32, 32, 2048), (96, 96, 512), (224, 224, 64), (224, 256, 64)]
+    cases = [(32, 32, 1024), (224, 224, 32)] if quick else full
+    rounds, seconds = (3, 0.3) if quick else (5, 0.8)
+    for size, stored, pictures in cases:
+        shape, generator = (pictures, 3, stored, stored), torch.Generator().manual_seed(0)
+        x_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        given = (size, min(256, pictures))
+        name = f"{size} px" if stored == size else f"{size} px of {stored}"
         torch.set_num_threads(1)
-        contenders: dict[str, Contender] = {
-            # Lightly first: its workers are forked before this process has started any thread.
-            "lightly, 2 workers": by_lightly(x_NCHW, size, batch),
-            "kornia": by_kornia(x_NCHW, size, batch),
-            "torchvision v1 (PIL)": by_torchvision(x_NCHW, size, v2=False),
-            "torchvision v2": by_torchvision(x_NCHW, size, v2=True),
-            "ours": ours(x_NCHW, size, batch),
-        }
+        # Lightly first: its workers are forked before this process has started any thread.
+        lightly = by_lightly(x_NCHW, *given, workers=2)
+        contenders: dict[str, Contender] = {"lightly, 2 workers": lightly}
         if not quick:
-            contenders["ours, crop of float"] = ours(x_NCHW.float() / 255, size, batch)
-            contenders["ours, 2 threads"] = on_two_threads(ours(x_NCHW, size, batch))
-        yield from compare("augment", f"{size} px", "views/s", contenders, 3 if quick else 5, 0.3 if quick else 0.8)
+            contenders["lightly, 1 worker"] = by_lightly(x_NCHW, *given, workers=1)
+        contenders["kornia"] = by_kornia(x_NCHW, *given)
+        contenders["torchvision v1 (PIL)"] = by_torchvision(x_NCHW, size, v2=False)
+        contenders["torchvision v2"] = by_torchvision(x_NCHW, size, v2=True)
+        contenders["ours"] = ours(x_NCHW, *given)
+        yield from compare("augment", name, "views/s", contenders, rounds, seconds)
+        if quick:
+            continue
+        makers = {"kornia": by_kornia, "ours": ours}
+        on_two = {maker: on_two_threads(make(x_NCHW, *given)) for maker, make in makers.items()}
+        contenders = {"lightly, 2 workers": lightly, **on_two}
+        yield from compare("augment", f"{name}, two cores", "views/s", contenders, rounds, seconds)
+        x_NCHW = x_NCHW.float() / 255
+        contenders = {maker: make(x_NCHW, *given) for maker, make in makers.items()}
+        contenders["torchvision v2"] = by_torchvision(x_NCHW, size, v2=True)
+        yield from compare("augment", f"{name}, float", "views/s", contenders, rounds, seconds)
 
 
 def on_two_threads(contender: Contender) -> Contender:
