@@ -216,9 +216,7 @@ class MachineConfig:
 
     device: Annotated[Literal["auto", "cpu", "cuda"], help_text("device that trains")] = "auto"
     threads: Annotated[int, help_text("threads of one process; 0: the launcher chooses", ge=0)] = 0
-    compile: Annotated[
-        bool, help_text("torch.compile for the forward and backward pass of the model; needs a C++ compiler")
-    ] = False
+    compile: Annotated[bool, help_text("torch.compile of the model; needs a C++ compiler")] = False
     checkpoint_seconds: Annotated[float, help_text("time between checkpoints", gt=0)] = 60.0
     log_steps: Annotated[int, help_text("steps between journal lines", ge=1)] = 10
 
