@@ -240,7 +240,7 @@ def curves(directory: RunDirectory, after: float) -> Iterator[list[Point]]:
             if line["event"] == "step" and line["samples"] > after:
                 after = line["samples"]
                 yield [
-                    (CURVE + name, float(line[name]), _ms(line["time"]), line["step"])
+                    (CURVE + name, float(line[name]), _ms(line["time"]), int(line["step"]))
                     for name in CURVES
                     if name in line
                 ]

@@ -1,17 +1,22 @@
 """The MLflow mirror on a real sqlite store."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from sweeps.store import quiet_mlflow
+from core.identity import evaluation_id
+from sweeps import store
+from sweeps.store import MIRRORED, quiet_mlflow
 from sweeps.track import Tracker, TrackingUnavailable, sync
-from tests.track_fixture import FIRST, InventedStudy, contents, end, log_steps
+from tests.track_fixture import FIRST, InventedStudy, append, contents, end, log_steps
 
 REPORT = "report: Pairs of augmentations"
 
@@ -56,6 +61,53 @@ def test_a_study_is_one_experiment_with_a_run_per_directory(study: InventedStudy
     assert done["artifacts"] == ["config.yaml", "result.json"]
     assert done["tags"]["parent"] == REPORT
     assert shown["crop + crop · seed 0"]["status"] == "RUNNING"
+
+
+def rows(uri: str) -> dict[str, list[str]]:
+    """All that the tables of a sqlite store say of runs, with their names instead of MLflow's ids."""
+    tables = ("runs", "tags", "params", "metrics", "latest_metrics")
+    with create_engine(uri).connect() as connection:
+        names = {row.run_uuid: row.name for row in connection.execute(text("SELECT run_uuid, name FROM runs"))}
+        found = {}
+        for table in tables:
+            lines = [repr(dict(row)) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]
+            for mlflow_id, name in names.items():
+                lines = [line.replace(mlflow_id, name) for line in lines]
+            # A fingerprint tells the id of the report's run.
+            found[table] = sorted(line for line in lines if MIRRORED not in line)
+    return found
+
+
+def test_a_new_run_leaves_the_rows_that_mlflows_own_calls_leave(
+    study: InventedStudy, uri: str, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = study.finish("crop", "color")
+    values = {"top1": float("nan"), "most": float("inf"), "least": float("-inf"), "odd %": 1}
+    file = done.evaluation_file(evaluation_id(done.id, "knn", {}))
+    file.write_text(json.dumps({"metrics": values}))
+    log_steps(study.start("crop", "crop"), [10, 20])
+    end(study.start("color", "crop"), "failed", "diverged", "loss is NaN")
+    assert sync(study.manifest, uri).added == 3
+
+    def refuse(*arguments: Any) -> str:
+        raise SQLAlchemyError
+
+    monkeypatch.setattr(store, "_insert", refuse)
+    by_calls = second_store(study, empty_store)
+    assert sync(study.manifest, by_calls).added == 3
+    assert rows(uri) == rows(by_calls)
+    assert contents(uri)["crop + color · seed 0"]["artifacts"] == ["config.yaml", "result.json"]
+
+
+def test_points_that_are_there_twice_are_written_once(study: InventedStudy, uri: str) -> None:
+    directory = study.start("crop", "color")
+    log_steps(directory, [10])
+    line = json.loads(directory.journal_file.read_text().splitlines()[0])
+    append(directory.journal_file, {**line, "samples": line["samples"] + 1})
+    sync(study.manifest, uri)
+    curves = contents(uri)["crop + color · seed 0"]["curves"]
+    assert [step for step, *_ in curves["training/loss"]] == [10]
+    assert len(curves["training/samples"]) == 2
 
 
 def test_the_page_of_the_experiment_explains_the_study(study: InventedStudy, uri: str) -> None:
@@ -204,6 +256,14 @@ def test_a_damaged_run_is_named_and_the_others_are_mirrored(study: InventedStudy
     assert len(summary.problems) == 1
     assert bad.id in summary.problems[0]
     assert "crop + crop · seed 0" in contents(uri)
+
+
+def test_a_damaged_journal_leaves_nothing_of_a_new_run(study: InventedStudy, uri: str) -> None:
+    directory = study.finish("crop", "color")
+    append(directory.journal_file, {"event": "step", "step": 1000})
+    for _ in range(2):
+        assert len(sync(study.manifest, uri).problems) == 1
+    assert set(contents(uri)) == {REPORT}
 
 
 def test_more_than_a_thousand_runs_are_all_found(tmp_path: Path, empty_store: Path) -> None:
