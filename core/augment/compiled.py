@@ -8,8 +8,11 @@ Legend: N pictures, C channels, H and W side of the input, S side of the output,
 K taps of a filter from its centre to its border, F values of a row whose pixels lie side by side with all channels.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,8 @@ _OPTIONS: dict[str, Any] = {
     # Sums in the order that suits vector registers, a product and a sum in one instruction, and no care for -0.
     "fastmath": {"reassoc", "contract", "nsz"},
 }
-_LEAST_VALUES = 2**16
-"""Of a batch for each thread: starting one takes as long as some ten thousand values."""
+_LEAST_VALUES = 2**17
+"""Of a batch for each thread: waking one takes as long as so many."""
 
 inline = numba.njit(**_OPTIONS)
 """For functions that only compiled functions call; they become part of these."""
@@ -63,8 +66,11 @@ class Kernel:
             kernel(0, count, *arrays)
             return
         bounds = [count * part // threads for part in range(threads + 1)]
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda start, stop: kernel(start, stop, *arrays), bounds[:-1], bounds[1:]))
+        parts = list(pairwise(bounds))
+        others = [_helpers(os.getpid(), threads - 1).submit(kernel, *part, *arrays) for part in parts[1:]]
+        kernel(*parts[0], *arrays)
+        for other in others:
+            other.result()
 
     def _load(self, arguments: Sequence[Any]) -> Callable:
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -80,6 +86,15 @@ class Kernel:
             kernel.compile(types)
         kernel.disable_compile()  # other types would be a mistake of this module's
         return kernel
+
+
+@cache
+def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads beside the caller's own, kept, as starting them takes longer than they work.
+
+    process: of whom they are; a fork takes none of them along.
+    """
+    return ThreadPoolExecutor(threads)
 
 
 def handles(x_NCHW: Tensor) -> bool:
