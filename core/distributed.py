@@ -29,8 +29,8 @@ the process that waits (SIGABRT), because results may be wrong; whoever started 
 """
 
 LAST_WORD_SECONDS = 5.0
-_LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
-"""What gloo, and NCCL where it notices, say when the other side is gone."""
+_LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "wait timeout")
+"""What gloo, NCCL where it notices, and the store say when the other side is gone or does not come."""
 
 
 class Group:

@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -122,18 +123,26 @@ def follow(group: Group, stop: Callable[[], bool] = lambda: False) -> None:
     while (message := group.listen()) is not None:
         directory = RunDirectory(message["runs"], message["run"])
         try:
-            config = on_this_machine(directory.config(), message["machine"])
-            with group.session(pick_device(config.machine.device)):
-                try:
-                    train(config, directory, stop)
-                except Exception as error:
-                    if not isinstance(error, Stopped) and not is_lost_connection(error):
-                        group.note_failure(cause_of(error), _first_line(error))
-                    raise
+            with _telling(group):
+                config = on_this_machine(directory.config(), message["machine"])
+                device = pick_device(config.machine.device)
+            with group.session(device), _telling(group):
+                train(config, directory, stop)
         except (Stopped, RunFailed):
             pass  # the leader says so
         except Exception:  # a follower that ends here would take the leader, and its other runs, with it
             traceback.print_exc()
+
+
+@contextmanager
+def _telling(group: Group) -> Iterator[None]:
+    """An error of this process's own is told to the leader before it ends the session."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, Stopped) and not is_lost_connection(error):
+            group.note_failure(cause_of(error), _first_line(error))
+        raise
 
 
 def _evaluate(

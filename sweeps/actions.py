@@ -225,7 +225,10 @@ def _logs(grids: list[Grid], console: Console) -> None:
             raise InvalidValue("run", prefix, "this run has not begun")
         console.print(f"this run has not begun; its job printed ({jobs_log}):", markup=False, soft_wrap=True)
         log = jobs_log
-    console.file.write(log.read_text(errors="replace"))
+    try:
+        console.file.write(log.read_text(errors="replace"))
+    except PermissionError:
+        raise UserError(f"run={prefix}: {log} cannot be read; it is another user's") from None
 
 
 def _run(grid: Grid, console: Console) -> int:

@@ -24,7 +24,8 @@ from sweeps.submission import REQUEUE_CODE, Submission, ended_submissions, open_
 
 ENDED = {"COMPLETED", *CAUSES}
 ACCOUNTING_SECONDS = 3600.0
-"""How long after a submission the accounting is given to tell of all its tasks; of those never begun it may never."""
+"""How long after a submission the accounting is given to list all its tasks (those never begun it may never list), and
+a 24th of what it is given for their ends."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def look_closely(grids: Sequence[Grid]) -> list[View]:
     views = look_anyway(grids)
     if not all(view.queue_known for view in views):
         return views
-    views = [replace(view, notes=_of_waiting_owners(view)) for view in views]
+    views = [replace(view, notes=_of_waiting_owners(view, grids[0].request.runs)) for view in views]
     output = grids[0].request.output
     unfinished = {grid.request.study.name for grid, view in zip(grids, views, strict=True) if _open_runs(view)}
     submissions = [one for one in open_submissions(output) if one.study in unfinished]
@@ -116,7 +117,13 @@ def look_closely(grids: Sequence[Grid]) -> list[View]:
         accounts = slurm.accounting(_job_names(submissions), submissions[0].time) if submissions else []
     except SlurmUnavailable as error:
         return [replace(view, notes=(*view.notes, str(error))) for view in views]
-    told = [entry for one in ended_submissions(output) if one.study in unfinished for entry in _of([one], one.told())]
+    told = [
+        (one, array, task)
+        for one in ended_submissions(output)
+        if one.study in unfinished
+        for _, array, task in _of([one], one.told())
+        if any(_is_last_word(one, grids[0].request.runs, run) for run in one.runs_of(array, task.index))
+    ]
     told = sorted([*told, *_of(submissions, accounts)], key=lambda entry: entry[0].time)
     return [
         _with_accounting(view, [one for one in told if one[0].study == grid.request.study.name])
@@ -124,13 +131,23 @@ def look_closely(grids: Sequence[Grid]) -> list[View]:
     ]
 
 
-def _of_waiting_owners(view: View) -> list[str]:
+def _of_waiting_owners(view: View, runs: Path) -> list[str]:
     """A line for each run that lives in a task which, by the queue, is not on a node."""
     return [
         f"run {run} has a living lease of job {task.id}, which waits: SLURM and the run directory disagree"
         for run, task in view.tasks.items()
-        if task.waits and view.states[run].state == State.RUNNING and (view.states[run].owner or {})["job"] == task.id
+        if task.state == "PENDING"
+        and view.states[run].state == State.RUNNING
+        # The lease of a job that was killed and queued again may seem to live for a while.
+        and (view.states[run].owner or {}).get("job") == task.id
+        and not is_overdue(RunDirectory(runs, run).lease_file, OWN_STALE_SECONDS)
     ]
+
+
+def _is_last_word(submission: Submission, runs: Path, run: str) -> bool:
+    """Whether nobody has tried a run since its submission was found to have ended."""
+    attempts = RunDirectory(runs, run).attempts_file
+    return not attempts.exists() or attempts.stat().st_mtime < submission.ended_file.stat().st_mtime
 
 
 def _open_runs(view: View) -> set[str]:
@@ -168,19 +185,20 @@ def close_ended(output: Path) -> None:
     gone = [one for one in submissions if one.user == getpass.getuser() and names.isdisjoint(one.job_names)]
     try:
         accounts = slurm.accounting(_job_names(gone), gone[0].time) if gone else []
-        oldest = time.time() - ACCOUNTING_SECONDS
-    except SlurmUnavailable:  # clusters without accounting
-        accounts, oldest = [], time.time()
+    except SlurmUnavailable:  # for now, or on this cluster
+        accounts = []
     for submission in gone:
-        own = [task for _, _, task in _of([submission], accounts) if task.state in ENDED]
-        if len(own) >= sum(submission.arrays) or submission.time < oldest:
-            submission.end(task for task in own if task.state in CAUSES)
+        told = [task for _, _, task in _of([submission], accounts)]
+        age = time.time() - submission.time
+        is_known = all(task.state in ENDED for task in told) or age > 24 * ACCOUNTING_SECONDS
+        if is_known and (len(told) >= sum(submission.arrays) or age > ACCOUNTING_SECONDS):
+            submission.end(task for task in told if task.state in CAUSES)
 
 
-def newest_job(output: Path) -> str:
-    """SLURM's number of this user's newest array in the queue; empty where there is none. Raises: SlurmUnavailable."""
+def own_jobs(output: Path) -> str:
+    """SLURM's numbers of this user's arrays in the queue, joined by colons. Raises: SlurmUnavailable."""
     own = [one for one in open_submissions(output) if one.user == getpass.getuser()]
-    return max((task.job for task in slurm.queue(_job_names(own))), key=int, default="")
+    return ":".join(sorted({task.job for task in slurm.queue(_job_names(own))}, key=int))
 
 
 def cancel(grid: Grid, console: Console) -> None:

@@ -77,7 +77,7 @@ class Stop:
 
     def code(self, has_advanced: bool) -> int:
         """has_advanced: whether this job saved anything. One that used up its time for nothing would do so again."""
-        if is_preempted(os.environ["SLURM_JOB_ID"]):
+        if is_preempted(slurm_job()[0]):
             return REQUEUE_CODE
         if self._is_warned and not has_advanced:
             print("nothing was finished or saved in launcher.time: raise it", file=sys.stderr)

@@ -308,7 +308,8 @@ def _check_choices(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
         options = _options(group, folders)
         if name not in options:
             raise unknown_name(group, name, options)
-        own = [file for folder in folders if (file := folder / group / f"{name}.yaml").exists()]
+        others = [folder for folder in folders if folder.resolve() != ABLATIONS]
+        own = [file for folder in others if (file := folder / group / f"{name}.yaml").exists()]
         if own and (ABLATIONS / group / f"{name}.yaml").exists():
             raise UserError(
                 f"{group}={name}: {own[0]} has the name of the program's own, which would hide it; rename it"

@@ -76,6 +76,10 @@ class Submission:
         return f"{self.name}.{array}"
 
     @property
+    def ended_file(self) -> Path:
+        return self.folder / ENDED_FILE
+
+    @property
     def job_names(self) -> list[str]:
         return [self.job_name(array) for array in range(len(self.arrays))]
 
@@ -157,12 +161,12 @@ class Submission:
 
     def end(self, told: Iterable[Task]) -> None:
         """Mark that no job of this submission is in the queue any more, nor will be; with how its tasks ended."""
-        write_json(self.folder / ENDED_FILE, [asdict(task) for task in told])
+        write_json(self.ended_file, [asdict(task) for task in told])
 
     def told(self) -> list[Task]:
         """What SLURM told when the submission had ended; nothing where that file is damaged."""
         try:
-            return [Task(**task) for task in read_json(self.folder / ENDED_FILE) or []]
+            return [Task(**task) for task in read_json(self.ended_file) or []]
         except ValueError:
             return []
 

@@ -76,8 +76,8 @@ def submit(grid: Grid, console: Console) -> int:
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
         submission.write_runs(plan_.to_do)
         # A limit of jobs that run at the same time holds within one array, so arrays follow each other.
-        last = cluster.newest_job(request.output) if request.launcher.max_parallel else ""
-        submission = _submit_arrays(submission, request.launcher, last)
+        after = cluster.own_jobs(request.output) if request.launcher.max_parallel else ""
+        submission = _submit_arrays(submission, request.launcher, after)
     jobs = f"{_jobs_in_arrays(submission)}: {' '.join(submission.array_jobs)}"
     console.print(f"submitted {len(submission.runs)} runs as {jobs}")
     words = [word for word in sys.argv if not word.startswith("action=")]
@@ -150,20 +150,20 @@ def _jobs_in_arrays(submission: Submission) -> str:
 
 
 def sbatch_text(submission: Submission, array: int, settings: SlurmSettings, after: str = "") -> str:
-    """The script of one array, as it is handed to sbatch; `after` is the array whose end it waits for."""
+    """The script of one array, as it is handed to sbatch; `after`: arrays whose end it waits for, joined by colons."""
     executor = _executor(submission, array, settings, after)
     return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
-def _submit_arrays(submission: Submission, settings: SlurmSettings, last: str) -> Submission:
-    """`last`: the array that the first one waits for, empty where it waits for none.
+def _submit_arrays(submission: Submission, settings: SlurmSettings, after: str) -> Submission:
+    """`after`: the arrays that the first one waits for, empty where it waits for none.
 
     Raises: UserError with SLURM's own words. What was submitted before stays, and is recognised.
     """
     submission.write()
     (submission.folder / LOG_FOLDER).mkdir()
     for array in range(len(submission.arrays)):
-        executor = _executor(submission, array, settings, last)
+        executor = _executor(submission, array, settings, after)
         try:
             job = _call_sbatch(executor, settings)
         except UserError as error:
@@ -175,7 +175,7 @@ def _submit_arrays(submission: Submission, settings: SlurmSettings, last: str) -
             jobs = " ".join(submission.array_jobs)
             raise UserError(f"{error}; handed over before: jobs {jobs}; submit again for the rest") from None
         submission = submission.with_array_job(job)
-        last = job if settings.max_parallel else ""
+        after = job if settings.max_parallel else ""
     return submission
 
 
@@ -292,7 +292,9 @@ def _parameters(submission: Submission, array: int, settings: SlurmSettings, aft
 
 def _teardown(submission: Submission) -> list[str]:
     """Shell lines after the program: queue the job again where its end can pass, and end as the program did."""
-    log = submission.log("${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}")
+    # Not SLURM_JOB_ID, which is that of the whole array in one of its tasks.
+    task = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+    log = submission.log(task)
     memory = " ".join(f"-e {shlex.quote(words)}" for words in MEMORY_WORDS)
     # Not SLURM's count of restarts, which has preemptions too; and not again where it cannot be written.
     is_seldom = f'echo >> "$log.kills" && [ "$(wc -l < "$log.kills")" -le {submission.retries} ]'
@@ -302,11 +304,11 @@ def _teardown(submission: Submission) -> list[str]:
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
         "  140|143)  # told to end before it listened; by a scancel it stays ended",
-        '    scontrol show job "$SLURM_JOB_ID" | grep -q "PreemptTime=[0-9]" && again=true ;;',
+        f'    scontrol show job "{task}" | grep -q "PreemptTime=[0-9]" && again=true ;;',
         "  134|135|137|139)  # killed; for its memory it would be again",
         f'    grep -qs {memory} "$log" || {{ {is_seldom} && again=true; }} ;;',
         "esac",
-        '[ -z "$again" ] || scontrol requeue "$SLURM_JOB_ID"',
+        f'[ -z "$again" ] || scontrol requeue "{task}"',
         "exit $code",
     ]
 

@@ -231,10 +231,11 @@ def test_of_an_array_only_the_jobs_of_the_request_are_cancelled(cluster, monkeyp
 
 def test_a_limit_of_jobs_at_a_time_holds_for_further_submissions_too(cluster):
     call(cluster, *THREE, "launcher.max_parallel=1")
-    call(cluster, "study=temperature", *ASK[1:], "launcher.max_parallel=1")
-    first, second = ((cluster / "queue" / name).read_text() for name in ("100", "101"))
-    assert "--dependency" not in first
-    assert "#SBATCH --dependency=afterany:100\n" in second
+    call(cluster, "study=temperature", *ASK[1:])
+    call(cluster, "study=temperature", *ASK[1:], "seeds=[1]", "launcher.max_parallel=1")
+    first, second, third = ((cluster / "queue" / name).read_text() for name in ("100", "101", "102"))
+    assert "--dependency" not in first + second
+    assert "#SBATCH --dependency=afterany:100:101\n" in third
 
 
 @pytest.mark.parametrize("group", ["launcher=slurm", "scale=smoke", "data=synthetic"])
@@ -247,6 +248,24 @@ def test_a_file_that_the_programs_own_would_hide_is_refused(cluster, group):
     assert done.returncode == 2
     assert f"{group}: {file} has the name of the program's own" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_cause_that_was_kept_says_nothing_of_what_a_run_went_through_since(cluster, monkeypatch):
+    call(cluster, *THREE)
+    (submission,) = open_submissions(cluster / "outputs")
+    (cluster / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", submission.job_names[0])
+    monkeypatch.setenv("ENDED", "TIMEOUT TIMEOUT TIMEOUT")
+    call(cluster, "study=temperature", *ASK[1:])
+    run = submission.runs[0]
+    folder = cluster / "outputs" / "runs" / run
+    folder.mkdir(parents=True)
+    for event in ({"event": "start", "attempt": 1}, {"event": "end", "attempt": 1, "outcome": "stopped"}):
+        with open(folder / "attempts.jsonl", "a") as file:
+            file.write(json.dumps({**event, "time": time.time()}) + "\n")
+    shown = call(cluster, *THREE, "action=status").stdout
+    assert "2 failed, 1 pending" in shown
+    assert run not in shown
 
 
 def test_what_the_script_asks_for_is_not_overruled_by_the_environment(cluster, monkeypatch):
@@ -416,7 +435,19 @@ def test_when_the_batch_script_has_its_job_queued_again(tmp_path, code, log, req
     for again in requeued:  # one attempt after the other
         done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
         assert done.returncode == code
-        assert done.stderr == "requeue 8\n" * again
+        # SLURM_JOB_ID is that of the whole array in one of its tasks.
+        assert done.stderr == "requeue 7_0\n" * again
+
+
+@pytest.mark.parametrize(("told", "again"), [("PreemptTime=2026-01-01T00:00:00", 1), ("PreemptTime=None", 0)])
+@pytest.mark.parametrize("code", [140, 143])
+def test_a_job_that_ends_before_it_listens_comes_back_if_it_was_preempted(tmp_path, code, told, again):
+    one = submission(tmp_path, 1, 1, 0, 1)
+    scontrol = f'scontrol() {{ [ "$1" = requeue ] && echo "$@" >&2 || echo "{told} $3"; }}'
+    variables = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "PATH": "/usr/bin:/bin"}
+    script = "\n".join([scontrol, f"(exit {code})", *submit._teardown(one)])
+    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "requeue 7_0\n" * again)
 
 
 def test_a_job_is_not_queued_again_where_its_kills_cannot_be_counted(tmp_path):
