@@ -20,7 +20,7 @@ from sweeps.grid import Grid
 from sweeps.manifest import manifest
 from sweeps.plan import plan
 from sweeps.request import Request, load_study, study_names
-from sweeps.submission import submissions_folder
+from sweeps.submission import job_logs, submissions_folder
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a process ended by SIGINT."""
@@ -220,7 +220,7 @@ def _logs(grids: list[Grid], console: Console) -> None:
     request, run = grids[0].request, found.pop()
     log = RunDirectory(request.runs, run).log_file
     if not log.exists():
-        jobs_log = status.job_logs(request.output, [run]).get(run)
+        jobs_log = job_logs(request.output, [run]).get(run)
         if jobs_log is None:
             raise InvalidValue("run", prefix, "this run has not begun")
         console.print(f"this run has not begun; its job printed ({jobs_log}):", markup=False, soft_wrap=True)

@@ -23,9 +23,10 @@ from sweeps.slurm import CAUSES, SlurmUnavailable, Task
 from sweeps.submission import REQUEUE_CODE, Submission, ended_submissions, open_submissions
 
 ENDED = {"COMPLETED", *CAUSES}
-ACCOUNTING_SECONDS = 3600.0
-"""How long after a submission the accounting is given to list all its tasks (those never begun it may never list), and
-a 24th of what it is given for their ends."""
+LISTING_SECONDS = 3600.0
+"""How long after a submission the accounting is given to list all its tasks; those never begun it may never list."""
+ENDING_SECONDS = 86400.0
+"""The same to tell of the ends of those that it lists."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,15 @@ class View:
     """False where SLURM did not say what waits and runs."""
 
 
-def look(grid: Grid, ending: bool = True) -> View:
-    """Every run's state from its directory and from the queue.
+def look(grids: Sequence[Grid], ending: bool = True) -> list[View]:
+    """Every run's state from its directory and from the queue, of studies that share an output folder.
 
     ending: whether tasks count that are on their way out of the queue; some come back to it.
     Raises: SlurmUnavailable if there are submissions and SLURM does not answer.
     """
-    submissions = open_submissions(grid.request.output)
+    submissions = open_submissions(grids[0].request.output)
     there = [task for task in slurm.queue(_job_names(submissions)) if ending or not task.is_ending]
-    return _with_queue(grid, submissions, there)
+    return [_with_queue(grid, submissions, there) for grid in grids]
 
 
 def _with_queue(grid: Grid, submissions: Sequence[Submission], there: Sequence[Task]) -> View:
@@ -77,13 +78,11 @@ def _observe(grid: Grid) -> dict[str, RunState]:
 
 
 def look_anyway(grids: Sequence[Grid]) -> list[View]:
-    """As `look`, at studies that share an output folder; from the run directories alone where SLURM does not answer."""
-    submissions = open_submissions(grids[0].request.output)
+    """As `look`, from the run directories alone where SLURM does not answer."""
     try:
-        there = slurm.queue(_job_names(submissions))
+        return look(grids)
     except SlurmUnavailable as error:
         return [View(_observe(grid), {}, notes=(str(error),), queue_known=False) for grid in grids]
-    return [_with_queue(grid, submissions, there) for grid in grids]
 
 
 def lacking_evaluations(grid: Grid, view: View) -> list[str]:
@@ -173,16 +172,20 @@ def _with_accounting(view: View, told: Sequence[tuple[Submission, int, Task]]) -
     return replace(view, states=states, notes=tuple(notes))
 
 
-def close_ended(output: Path) -> None:
+def close_ended(output: Path) -> list[str]:
     """Mark this user's submissions without a job in the queue, so that they are not asked for again.
+
+    Returns SLURM's numbers of this user's arrays that are still there.
 
     Only the one submitter may do this: a submission that is being made has no job yet. And a cluster may hide
     the jobs of others. How tasks ended that did not complete is kept; where the accounting does not know it yet, the
     submission stays open. Raises: SlurmUnavailable.
     """
     submissions = open_submissions(output)
-    names = {task.name for task in slurm.queue(_job_names(submissions))}
-    gone = [one for one in submissions if one.user == getpass.getuser() and names.isdisjoint(one.job_names)]
+    there = slurm.queue(_job_names(submissions))
+    names = {task.name for task in there}
+    own = [one for one in submissions if one.user == getpass.getuser()]
+    gone = [one for one in own if names.isdisjoint(one.job_names)]
     try:
         accounts = slurm.accounting(_job_names(gone), gone[0].time) if gone else []
     except SlurmUnavailable:  # for now, or on this cluster
@@ -190,15 +193,10 @@ def close_ended(output: Path) -> None:
     for submission in gone:
         told = [task for _, _, task in _of([submission], accounts)]
         age = time.time() - submission.time
-        is_known = all(task.state in ENDED for task in told) or age > 24 * ACCOUNTING_SECONDS
-        if is_known and (len(told) >= sum(submission.arrays) or age > ACCOUNTING_SECONDS):
+        is_known = all(task.state in ENDED for task in told) or age > ENDING_SECONDS
+        if is_known and (len(told) >= sum(submission.arrays) or age > LISTING_SECONDS):
             submission.end(task for task in told if task.state in CAUSES)
-
-
-def own_jobs(output: Path) -> str:
-    """SLURM's numbers of this user's arrays in the queue, joined by colons. Raises: SlurmUnavailable."""
-    own = [one for one in open_submissions(output) if one.user == getpass.getuser()]
-    return ":".join(sorted({task.job for task in slurm.queue(_job_names(own))}, key=int))
+    return sorted({task.job for _, _, task in _of(own, there)}, key=int)
 
 
 def cancel(grid: Grid, console: Console) -> None:

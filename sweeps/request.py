@@ -6,7 +6,7 @@ apply to every cell, or narrow an axis when they name one.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ from sweeps.study import Scale, Study, check_study
 
 ABLATIONS = Path(__file__).resolve().parent.parent / "ablations"
 GROUPS = ("study", "scale", "data", "launcher")
+DEFAULTS = {"scale": "mini", "data": "synthetic", "launcher": "local"}
+"""Of the groups, as ablations/config.yaml has it."""
 MOST_SEEDS = 1000
 _SEXAGESIMAL = re.compile(r"^time:\s*([1-9][0-9_]*(?::[0-5]?[0-9])+)\s*(?:#.*)?$", re.MULTILINE)
 """A time in a profile that YAML 1.1 reads as a number to the base 60."""
@@ -154,8 +156,9 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     added = _added_evaluations(overrides)
     studies = [load_study(name, folders).measuring(added) for name in names]
     sweep, run = _split(overrides, studies)
-    _check_choices(sweep, folders)
-    _check_launcher(sweep, folders)
+    chosen = DEFAULTS | {key: str(override.value()) for override in sweep if (key := key_of(override)) in DEFAULTS}
+    _check_choices(chosen, folders)
+    _check_launcher(chosen["launcher"], sweep, folders)
     composed = [override for override in sweep if key_of(override) != "study"]
     # A profile may leave out keys of the launcher: ++ adds them.
     tree = _compose(["++" * key_of(one).startswith("launcher.") + text_of(one) for one in composed], folders)
@@ -163,8 +166,9 @@ def read(arguments: Sequence[str], folders: Sequence[Path] = ()) -> list[Request
     for override in run:
         if not any(override in of_study for of_study in taken):
             raise UserError(f"{text_of(override)}: no study has such an axis or asks for such an evaluation")
-    scale = next((str(override.value()) for override in reversed(sweep) if key_of(override) == "scale"), "mini")
-    requests = [_request(study, tree, scale, of_study) for study, of_study in zip(studies, taken, strict=True)]
+    requests = [
+        _request(study, tree, chosen["scale"], of_study) for study, of_study in zip(studies, taken, strict=True)
+    ]
     settings = requests[0].settings
     if settings.run and settings.action != "logs":
         raise InvalidValue("run", settings.run, "only with action=logs")
@@ -278,9 +282,8 @@ def _text_keys() -> frozenset[str]:
     )
 
 
-def _check_launcher(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
+def _check_launcher(chosen: str, sweep: Sequence[Override], folders: Sequence[Path]) -> None:
     """Raises: UserError for a setting of another launcher, and for a clock that the launcher's file does not quote."""
-    chosen = next((str(override.value()) for override in sweep if key_of(override) == "launcher"), "local")
     if not any(key_of(override) == "launcher.time" for override in sweep):
         _check_clock(chosen, folders)
     for override in sweep:
@@ -300,10 +303,8 @@ def _check_clock(profile: str, folders: Sequence[Path]) -> None:
         raise InvalidValue("launcher.time", clock[1], allowed)
 
 
-def _check_choices(sweep: Sequence[Override], folders: Sequence[Path]) -> None:
+def _check_choices(chosen: Mapping[str, str], folders: Sequence[Path]) -> None:
     """Raises: UserError for an option of a Hydra group that does not exist, or that exists twice."""
-    chosen = {"scale": "mini", "data": "synthetic", "launcher": "local"}
-    chosen |= {key: str(override.value()) for override in sweep if (key := key_of(override)) in chosen}
     for group, name in chosen.items():
         options = _options(group, folders)
         if name not in options:

@@ -1,10 +1,8 @@
 """What became of a study's runs: counts per state, failures with their cause, progress and time left."""
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,7 +15,7 @@ from sweeps.cluster import View
 from sweeps.grid import Grid
 from sweeps.plan import work
 from sweeps.progress import Tally, duration, fraction, step_text
-from sweeps.submission import ended_submissions, open_submissions
+from sweeps.submission import job_logs
 from sweeps.tail import last_lines, last_step
 
 LOG_LINES = 5
@@ -126,11 +124,11 @@ def _running(grid: Grid, view: View, tally: Tally) -> list[RenderableType]:
 
 def _failures(grid: Grid, view: View, tally: Tally) -> list[str]:
     failed = [(run, state) for run, state in view.states.items() if state.state == State.FAILED]
-    printed = {run: last_lines(RunDirectory(grid.request.runs, run), LOG_LINES) for run, _ in failed[:LISTED]}
+    runs = grid.request.runs
+    printed = {run: last_lines(RunDirectory(runs, run).log_file, LOG_LINES) for run, _ in failed[:LISTED]}
     silent = [run for run, own in printed.items() if not own]
     for run, log in job_logs(grid.request.output, silent).items() if silent else ():
-        with suppress(OSError), open(log, errors="replace") as file:  # it may be another user's
-            printed[run] = [line.rstrip() for line in deque(file, LOG_LINES)]
+        printed[run] = last_lines(log, LOG_LINES)
     lines = []
     for run, state in failed[:LISTED]:
         lines.append(f"failed: {tally.name(run)} [{run}]: {state.cause}: {state.message}")
@@ -139,23 +137,6 @@ def _failures(grid: Grid, view: View, tally: Tally) -> list[str]:
         causes = Counter(state.cause for _, state in failed)
         lines.append(f"{len(failed)} failed in all: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
     return lines
-
-
-def job_logs(output: Path, runs: Iterable[str]) -> dict[str, Path]:
-    """For some runs the log of the newest job that had it on its list: all there is where the job died before the run.
-
-    Jobs that share all their runs are left out: none of their logs is one run's.
-    """
-    logs, wanted = {}, set(runs)
-    submissions = [one for one in (*ended_submissions(output), *open_submissions(output)) if not one.jobs]
-    for submission in sorted(submissions, key=lambda one: one.time):
-        for array, job in enumerate(submission.array_jobs):
-            for index in range(submission.arrays[array]):
-                log = submission.log(f"{job}_{index}")
-                for run in wanted.intersection(submission.runs_of(array, index)):
-                    if log.exists():
-                        logs[run] = log
-    return logs
 
 
 def _first(lines: Sequence[str], more: str) -> list[str]:

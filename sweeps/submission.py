@@ -8,7 +8,6 @@ jobs' logs. A submission of many runs has several arrays where the cluster limit
 
 import getpass
 import json
-import os
 import secrets
 import socket
 import time
@@ -22,6 +21,7 @@ from core.errors import UserError
 from core.rundir import read_json, write_atomically, write_json
 from sweeps.local import Work
 from sweeps.slurm import Task
+from sweeps.tail import end_of
 
 if TYPE_CHECKING:
     from sweeps.planned import PlannedRun  # brings Hydra, which jobs do without
@@ -33,7 +33,6 @@ ENDED_FILE = "ended"
 LOG_FOLDER = "logs"
 MEMORY_WORDS = ("oom-kill", "oom_kill", "exceeded memory limit")
 """In SLURM's line in a job's log when the job was killed for its memory."""
-TAIL_BYTES = 4096
 _LINE_START = b'{"id": "'
 """Of every line of runs.jsonl: most need not be read further."""
 REQUEUE_CODE = 75
@@ -152,12 +151,7 @@ class Submission:
         return (own or ["it printed nothing"])[-1]
 
     def _tail(self, task: str) -> str:
-        try:
-            with open(self.log(task), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-                return file.read().decode(errors="replace")
-        except OSError:  # none, or another user's
-            return ""
+        return end_of(self.log(task)).decode(errors="replace")
 
     def end(self, told: Iterable[Task]) -> None:
         """Mark that no job of this submission is in the queue any more, nor will be; with how its tasks ended."""
@@ -222,3 +216,20 @@ def _read_all(output: Path, is_wanted: Callable[[Path], bool]) -> list[Submissio
     folders = [file.parent for file in submissions_folder(output).glob(f"*/{RECORD_FILE}")]
     found = [read(folder) for folder in folders if is_wanted(folder)]
     return sorted((submission for submission in found if submission), key=lambda submission: submission.time)
+
+
+def job_logs(output: Path, runs: Iterable[str]) -> dict[str, Path]:
+    """For some runs the log of the newest job that had it on its list: all there is where the job died before the run.
+
+    Jobs that share all their runs are left out: none of their logs is one run's.
+    """
+    logs, wanted = {}, set(runs)
+    submissions = [one for one in (*ended_submissions(output), *open_submissions(output)) if not one.jobs]
+    for submission in sorted(submissions, key=lambda one: one.time):
+        for array, job in enumerate(submission.array_jobs):
+            for index in range(submission.arrays[array]):
+                log = submission.log(f"{job}_{index}")
+                for run in wanted.intersection(submission.runs_of(array, index)):
+                    if log.exists():
+                        logs[run] = log
+    return logs

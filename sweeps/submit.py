@@ -55,8 +55,8 @@ def submit(grid: Grid, console: Console) -> int:
     request = grid.request
     check(request)
     with _only_submitter(request.output):
-        cluster.close_ended(request.output)
-        view = cluster.look(grid, ending=False)
+        earlier = cluster.close_ended(request.output)
+        (view,) = cluster.look([grid], ending=False)
         plan_ = plan(grid.runs().values(), view.states)
         check_disk(grid, plan_)
         write_json(request.manifest, manifest(grid))
@@ -76,7 +76,7 @@ def submit(grid: Grid, console: Console) -> int:
         submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
         submission.write_runs(plan_.to_do)
         # A limit of jobs that run at the same time holds within one array, so arrays follow each other.
-        after = cluster.own_jobs(request.output) if request.launcher.max_parallel else ""
+        after = ":".join(earlier) if request.launcher.max_parallel else ""
         submission = _submit_arrays(submission, request.launcher, after)
     jobs = f"{_jobs_in_arrays(submission)}: {' '.join(submission.array_jobs)}"
     console.print(f"submitted {len(submission.runs)} runs as {jobs}")

@@ -1,4 +1,4 @@
-"""The ends of a run's journal and log, read without their beginnings: they may have millions of lines."""
+"""The ends of journals and logs, read without their beginnings: they may have millions of lines."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ TAIL_BYTES = 4096
 
 def last_step(directory: RunDirectory) -> dict[str, Any]:
     """The newest `step` line of a run's journal; empty where there is none."""
-    for line in reversed(_end_of(directory.journal_file).splitlines()):
+    for line in reversed(end_of(directory.journal_file).splitlines()):
         with contextlib.suppress(ValueError):
             record = json.loads(line)
             if record["event"] == "step":
@@ -20,12 +20,12 @@ def last_step(directory: RunDirectory) -> dict[str, Any]:
     return {}
 
 
-def last_lines(directory: RunDirectory, count: int) -> list[str]:
-    """The last lines of what a run's processes printed."""
-    return _end_of(directory.log_file).decode(errors="replace").splitlines()[-count:]
+def last_lines(log: os.PathLike[str], count: int) -> list[str]:
+    """The last lines of what processes printed."""
+    return end_of(log).decode(errors="replace").splitlines()[-count:]
 
 
-def _end_of(path: os.PathLike[str]) -> bytes:
+def end_of(path: os.PathLike[str]) -> bytes:
     """Nothing for a file that is not there or, as happens on network disks, cannot be read just now."""
     try:
         with open(path, "rb") as file:

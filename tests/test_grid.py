@@ -46,6 +46,12 @@ def test_figure_5_protocol(pairs: Grid):
     assert all(config.augment.branches == "one" for config in configs.values())
 
 
+def test_what_is_chosen_where_nothing_is_said_is_what_hydra_composes():
+    defaults = yaml.safe_load((request.ABLATIONS / "config.yaml").read_text())["defaults"]
+    composed = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
+    assert composed.items() >= request.DEFAULTS.items()
+
+
 def test_an_evaluation_beside_those_of_the_study_changes_no_run(pairs: Grid):
     more = grid_of("evaluations=[knn,linear]", "evaluate.knn.k=7")
     assert list(more.runs()) == list(pairs.runs())

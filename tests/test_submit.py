@@ -11,7 +11,7 @@ import pytest
 
 from core.lease import OWN_STALE_SECONDS, this_process
 from sweeps import submit
-from sweeps.submission import open_submissions
+from sweeps.submission import Submission, open_submissions
 from tests.commandline import ROOT, call
 from tests.test_launcher import submission
 
@@ -72,6 +72,15 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("QUEUE", str(tmp_path / "queue"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path
+
+
+def end_jobs(where: Path, monkeypatch: pytest.MonkeyPatch, states: str) -> Submission:
+    """The jobs of the only open submission leave the queue, and the accounting says how they ended."""
+    (one,) = open_submissions(where / "outputs")
+    (where / "queue" / "100").unlink()
+    monkeypatch.setenv("JOB", one.job_names[0])
+    monkeypatch.setenv("ENDED", states)
+    return one
 
 
 def queued(where: Path) -> list[str]:
@@ -153,9 +162,7 @@ def test_variables_that_sbatch_prefers_to_the_script_are_kept_from_it(cluster, m
 
 def test_jobs_that_left_the_queue_without_doing_their_runs_are_submitted_again(cluster, monkeypatch):
     call(cluster, *THREE)
-    (cluster / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", open_submissions(cluster / "outputs")[0].job_names[0])
-    monkeypatch.setenv("ENDED", "COMPLETED CANCELLED TIMEOUT")
+    end_jobs(cluster, monkeypatch, "COMPLETED CANCELLED TIMEOUT")
     again = call(cluster, *THREE)
     assert "submitted 3 runs" in again.stdout
     # the first submission is closed: only the second is asked for from now on
@@ -195,10 +202,7 @@ def test_status_counts_what_waits(cluster):
 def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_the_accounting(cluster, monkeypatch):
     five = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop,blur"]
     call(cluster, *five)
-    (submission,) = open_submissions(cluster / "outputs")
-    (cluster / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", submission.job_names[0])
-    monkeypatch.setenv("ENDED", "TIMEOUT PREEMPTED NODE_FAIL OUT_OF_MEMORY CANCELLED")
+    end_jobs(cluster, monkeypatch, "TIMEOUT PREEMPTED NODE_FAIL OUT_OF_MEMORY CANCELLED")
     (cluster / "calls").unlink(missing_ok=True)
     shown = call(cluster, *five, "action=status").stdout
     for cause in ("timeout", "preempted", "node failure", "out of memory", "cancelled"):
@@ -252,10 +256,7 @@ def test_a_file_that_the_programs_own_would_hide_is_refused(cluster, group):
 
 def test_a_cause_that_was_kept_says_nothing_of_what_a_run_went_through_since(cluster, monkeypatch):
     call(cluster, *THREE)
-    (submission,) = open_submissions(cluster / "outputs")
-    (cluster / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", submission.job_names[0])
-    monkeypatch.setenv("ENDED", "TIMEOUT TIMEOUT TIMEOUT")
+    submission = end_jobs(cluster, monkeypatch, "TIMEOUT TIMEOUT TIMEOUT")
     call(cluster, "study=temperature", *ASK[1:])
     run = submission.runs[0]
     folder = cluster / "outputs" / "runs" / run
@@ -306,10 +307,7 @@ def test_slurm_is_asked_as_often_about_all_studies_as_about_one(cluster, monkeyp
 
 def test_causes_are_known_after_another_submission_too_and_after_the_accounting_is_gone(cluster, monkeypatch):
     call(cluster, *THREE)
-    (submission,) = open_submissions(cluster / "outputs")
-    (cluster / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", submission.job_names[0])
-    monkeypatch.setenv("ENDED", "OUT_OF_MEMORY RUNNING NODE_FAIL")
+    submission = end_jobs(cluster, monkeypatch, "OUT_OF_MEMORY RUNNING NODE_FAIL")
     call(cluster, "study=temperature", *ASK[1:])
     assert submission in open_submissions(cluster / "outputs")  # the accounting is behind
     monkeypatch.setenv("ENDED", "OUT_OF_MEMORY COMPLETED NODE_FAIL")
@@ -324,10 +322,7 @@ def test_causes_are_known_after_another_submission_too_and_after_the_accounting_
 
 def test_a_job_that_fails_by_itself_is_shown_with_its_last_words(cluster, monkeypatch):
     call(cluster, *THREE)
-    (submission,) = open_submissions(cluster / "outputs")
-    (cluster / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", submission.job_names[0])
-    monkeypatch.setenv("ENDED", "FAILED")
+    submission = end_jobs(cluster, monkeypatch, "FAILED")
     monkeypatch.setenv("CODE", "1:0")
     log = submission.log("100_0")
     log.write_text("Traceback\nModuleNotFoundError: No module named 'torch'\nsrun: error: n1: task 0: Exited\n")
