@@ -45,7 +45,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerNode=1300
+DefMemPerNode=2000
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0,preempt_send_user_signal
 PreemptType=preempt/partition_prio
@@ -56,7 +56,7 @@ MinJobAge=300
 MaxArraySize={max_array}
 MaxJobCount=50000
 SlurmctldTimeout=30
-SlurmdTimeout=10
+SlurmdTimeout=30
 SlurmdParameters=config_overrides
 InactiveLimit=0
 ReturnToService=2
@@ -69,7 +69,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd}
 AccountingStoragePass={folder}/munge.socket
 AccountingStorageEnforce=associations
-NodeName=DEFAULT CPUs={cpus} RealMemory=4000 State=UNKNOWN
+NodeName=DEFAULT CPUs={cpus} RealMemory=6000 State=UNKNOWN
 {nodes}
 PartitionName=DEFAULT Nodes=ALL LLN=YES MaxTime=1-00:00:00 State=UP
 PartitionName=main Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=3
