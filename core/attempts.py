@@ -2,8 +2,10 @@
 
     {"event": "start", "attempt", "host", "pid", "job", "commit", "dirty", "time"}
     {"event": "end", "attempt", "outcome", "cause", "message", "time"}
+    {"event": "stop", "attempt", "cause", "message", "time"}
 
-A start without an end is an attempt that is under way, or whose process was killed.
+A start without an end is an attempt that is under way, or whose process was killed. The last of these says why a
+SLURM job was told to end during the attempt: it learns that from SLURM, when its worker has saved the run.
 """
 
 import json
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.environment import source_version
+from core.errors import Cause
 from core.journal import read_lines
 from core.lease import slurm_job
 from core.rundir import RunDirectory
@@ -45,8 +48,20 @@ class Attempt:
         attempt._write(event="start", **process, commit=commit, dirty=dirty)
         return attempt
 
+    @classmethod
+    def newest_of_this_job(cls, directory: RunDirectory) -> "Attempt | None":
+        """The newest attempt, if it is one of this SLURM job and did not end by itself."""
+        start, last = {}, {}
+        for last in read_lines(directory.attempts_file):
+            start = last if last["event"] == "start" else start
+        is_stopped = last.get("event") == "start" or last.get("outcome") == "stopped"
+        return cls(directory, start["attempt"]) if is_stopped and start["job"] == slurm_job()[0] else None
+
     def end(self, outcome: Outcome) -> None:
         self._write(event="end", **asdict(outcome))
+
+    def stopped_for(self, cause: Cause, message: str) -> None:
+        self._write(event="stop", cause=cause, message=message)
 
     def _write(self, **values: Any) -> None:
         event = {

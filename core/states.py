@@ -80,6 +80,7 @@ def observe_abandoned(directory: RunDirectory, trained: bool) -> RunState:
     last = last_line(directory.attempts_file)
     if last.get("outcome") == "failed":
         return RunState(State.FAILED, last.get("cause", ""), last.get("message", ""), trained)
+    state = State.TRAINED if trained else State.PENDING
     if last.get("event") == "start":
-        return RunState(State.TRAINED if trained else State.PENDING, Cause.KILLED, "its process ended without a word")
-    return RunState(State.TRAINED if trained else State.PENDING)
+        return RunState(state, Cause.KILLED, "its process ended without a word")
+    return RunState(state, last.get("cause", ""), last.get("message", ""))

@@ -2,12 +2,11 @@
 
 It takes the runs of its list one after another, in a worker process that it replaces when it dies, as a local
 sweep does; what other jobs hold or have done it passes over, once it is clear that they live. Told by a signal that
-it must end, it saves its run. SIGUSR2 announces the time limit or a preemption: the job ends with code 75, upon which
-its batch script has it queued again. SIGTERM may be a preemption as well: SLURM queues a job again that it has to kill,
-but not one that ends by itself within its grace time. Or it is a scancel, which must not bring the job back: SLURM is
-asked which.
+it must end, it saves its run and adds to its attempts why. SIGUSR2 announces the time limit or a preemption. SIGTERM is
+either of these where they came without a word, or a scancel, which must not bring the job back: SLURM is asked which.
 
-Exit codes: 0 nothing is left to do here, 1 a run failed or a scancel stopped it, 75 saved and to be queued again.
+Exit codes: 0 nothing is left to do here, 1 a run failed or a scancel stopped it, 75 saved and to be queued again, which
+its batch script does.
 """
 
 import os
@@ -18,13 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 
 import submitit
 
-from core.attempts import Outcome
+from core.attempts import Attempt, Outcome
 from core.environment import cores
 from core.errors import Cause
 from core.lease import OWN_STALE_SECONDS, STALE_SECONDS, is_overdue, slurm_job
@@ -32,7 +32,7 @@ from core.rundir import RunDirectory
 from core.states import RunState, State, observe
 from reports.manifest import MANIFEST_FILE
 from sweeps.local import LocalLauncher, Work
-from sweeps.slurm import is_preempted
+from sweeps.slurm import why_told_to_end
 from sweeps.submission import REQUEUE_CODE, Submission, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +63,7 @@ def main(folder: Path, array: int) -> int:
 
 
 class Stop:
-    """Whether a signal asked this job to end, and with which code it then does."""
+    """Whether a signal asked this job to end, why, and with which code it then does."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -75,14 +75,18 @@ class Stop:
         self._is_warned |= number == signal.SIGUSR2
         self.event.set()
 
+    @cached_property
+    def cause(self) -> Cause | None:
+        """Why it was asked to; None where SLURM does not say."""
+        told = why_told_to_end(*slurm_job())
+        return Cause.TIMEOUT if self._is_warned and told != Cause.PREEMPTED else told
+
     def code(self, has_advanced: bool) -> int:
         """has_advanced: whether this job saved anything. One that used up its time for nothing would do so again."""
-        if is_preempted(slurm_job()[0]):
-            return REQUEUE_CODE
-        if self._is_warned and not has_advanced:
+        if self.cause == Cause.TIMEOUT and not has_advanced:
             print("nothing was finished or saved in launcher.time: raise it", file=sys.stderr)
             return 1
-        return REQUEUE_CODE if self._is_warned else 1
+        return REQUEUE_CODE if self.cause in (Cause.PREEMPTED, Cause.TIMEOUT) else 1
 
 
 class Job:
@@ -107,10 +111,19 @@ class Job:
         return self.GRACE_SHARE * self.submission.signal_seconds
 
     def code(self, stop: Stop) -> int:
-        """The exit code of the job."""
-        if stop.event.is_set():
-            return stop.code(any(self._saved(run) != before for run, before in self._saved_before.items()))
-        return 1 if self.failed else 0
+        """The exit code of the job; where it was told to end, its unfinished attempts say why."""
+        if not stop.event.is_set():
+            return 1 if self.failed else 0
+        if stop.cause is not None:
+            for run in self._saved_before:
+                self._note_stop(run, stop.cause)
+        return stop.code(any(self._saved(run) != before for run, before in self._saved_before.items()))
+
+    def _note_stop(self, run: str, cause: Cause) -> None:
+        with suppress(OSError):  # a full disk, which is no reason to end otherwise
+            attempt = Attempt.newest_of_this_job(RunDirectory(self.runs, run))
+            if attempt is not None:
+                attempt.stopped_for(cause, f"job {slurm_job()[0]} was told to end")
 
     def _saved(self, run: str) -> dict[Path, int]:
         """When what the run has was written."""

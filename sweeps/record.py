@@ -143,7 +143,7 @@ def _read(manifest: Manifest, entry: Entry, directory: RunDirectory, state: RunS
     start = attempts[0]["time"] if attempts or result is None else result["finished"] - result["compute_seconds"]
     end = None
     if status not in ("RUNNING", "SCHEDULED"):
-        end = last["time"] if last.get("event") == "end" else _last_written(entry, directory)
+        end = last["time"] if last.get("event") in ("end", "stop") else _last_written(entry, directory)
     tags = {
         "study": manifest.study.name,
         "run": entry.run,

@@ -154,13 +154,18 @@ def cancel(jobs: Sequence[str]) -> None:
         _ask("scancel", *jobs)
 
 
-def is_preempted(job: str) -> bool:
-    """Whether a job was told to make room and has not ended yet; False where SLURM does not answer."""
+def why_told_to_end(job: str, restarts: int) -> Cause | None:
+    """Why a job that has begun `restarts` times before got SIGTERM; None where SLURM does not answer.
+
+    Preempted where SLURM has already counted another restart: it queues the job again, to make room or for an operator.
+    """
     try:
         facts = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "show", "job", "--oneliner", job)))
     except SlurmUnavailable:
-        return False
-    return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") not in ("None", "N/A")
+        return None
+    if facts.get("PreemptTime", "None") not in ("None", "N/A") or int(facts.get("Restarts", 0)) > restarts:
+        return Cause.PREEMPTED
+    return Cause.TIMEOUT if facts.get("Reason") == "TimeLimit" else Cause.CANCELLED
 
 
 def _minutes_since(moment: float) -> int:

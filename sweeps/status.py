@@ -65,6 +65,7 @@ def _page(grid: Grid, view: View) -> RenderableType:
     if tally.best:
         lines.append(Text(f"best so far: {tally.best[1]} {tally.best[0]:.1f}"))
     lines += _queued(view)
+    lines += _interrupted(view)
     lines += _running(grid, view, tally)
     lines += [Text(line) for line in _failures(grid, view, tally)]
     lines += [Text(line) for line in _first(view.notes, "more disagreements")]
@@ -83,6 +84,15 @@ def _queued(view: View) -> list[RenderableType]:
     if not reasons:
         return []
     return [Text("queued: " + ", ".join(f"{count} ({reason})" for reason, count in reasons.most_common()))]
+
+
+def _interrupted(view: View) -> list[RenderableType]:
+    """Why the last attempts at runs ended that go on when their turn comes."""
+    waiting = (State.PENDING, State.TRAINED, State.QUEUED)
+    causes = Counter(state.cause for state in view.states.values() if state.state in waiting and state.cause)
+    if not causes:
+        return []
+    return [Text("interrupted before: " + ", ".join(f"{count} ({cause})" for cause, count in causes.most_common()))]
 
 
 def _running(grid: Grid, view: View, tally: Tally) -> list[RenderableType]:

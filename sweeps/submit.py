@@ -284,7 +284,8 @@ def _parameters(submission: Submission, array: int, settings: SlurmSettings, aft
             "signal": f"USR2@{settings.signal_seconds}",
             **settings.extra,
         },
-        "setup": settings.setup or None,
+        # A shell without a trap would die of the signal that ends its program, and could not queue the job again.
+        "setup": ["trap 'told=true' TERM", *settings.setup],
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={settings.cpus_per_task}"],
         "teardown": _teardown(submission),
     }
@@ -296,19 +297,24 @@ def _teardown(submission: Submission) -> list[str]:
     task = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
     log = submission.log(task)
     memory = " ".join(f"-e {shlex.quote(words)}" for words in MEMORY_WORDS)
-    # Not SLURM's count of restarts, which has preemptions too; and not again where it cannot be written.
-    is_seldom = f'echo >> "$log.kills" && [ "$(wc -l < "$log.kills")" -le {submission.retries} ]'
     return [
         "code=$?",
+        f"task={task}",
         f"log={shlex.quote(str(log.parent))}/{log.name}",
+        # Not SLURM's count of restarts, which has preemptions too; and not again where it cannot be written.
+        f'is_seldom() {{ echo >> "$log.kills" && [ "$(wc -l < "$log.kills")" -le {submission.retries} ]; }}',
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
-        "  140|143)  # told to end before it listened; by a scancel it stays ended",
-        f'    scontrol show job "{task}" | grep -q "PreemptTime=[0-9]" && again=true ;;',
+        "  140|143) told=true ;;  # told to end before it listened",
         "  134|135|137|139)  # killed; for its memory it would be again",
-        f'    grep -qs {memory} "$log" || {{ {is_seldom} && again=true; }} ;;',
+        f'    [ -n "$told" ] || grep -qs {memory} "$log" || {{ is_seldom && again=true; }} ;;',
         "esac",
-        f'[ -z "$again" ] || scontrol requeue "{task}"',
+        '[ -z "$told" ] || case "$(scontrol show job --oneliner "$task")" in  # told to end: why?',
+        "  *PreemptTime=[0-9]*) again=true ;;",
+        f"  *Reason=TimeLimit*) [ $code = {REQUEUE_CODE} ] || {{ [ $code != 1 ] && is_seldom && again=true; }} ;;",
+        "  *JobId=*) again= ;;  # a scancel; or SLURM itself has queued it again",
+        "esac",
+        '[ -z "$again" ] || scontrol requeue "$task"',
         "exit $code",
     ]
 

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from core.config import RunConfig, run_config, unflatten
+from tests import slurm_standin
 
 TINY: dict[str, Any] = {
     "data.image_size": 16,
@@ -71,3 +72,10 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "a folder with 'quotes' and spaces"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in where SLURM is a stand-in."""
+    slurm_standin.install(tmp_path, monkeypatch)
+    return tmp_path

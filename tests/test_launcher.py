@@ -1,23 +1,15 @@
 """Settings of the launchers, and how submissions divide runs among jobs."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.attempts import Outcome
 from core.config import parse
 from core.errors import UserError
-from core.lease import OWN_STALE_SECONDS, this_process
-from core.rundir import RunDirectory
-from sweeps import job, request
+from sweeps import request
 from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
 from sweeps.submission import RECORD_FILE, Submission, open_submissions, read, split, tasks_for
@@ -140,57 +132,3 @@ def test_a_submission_of_a_newer_program_is_refused_and_one_of_the_first_is_watc
         open_submissions(tmp_path)
     file.write_text(json.dumps({**record, "schema": 1, "runs": [{"id": run, "evaluations": {}} for run in one.runs]}))
     assert open_submissions(tmp_path) == [one]
-
-
-def test_a_job_refuses_other_code_than_was_submitted(tmp_path, capsys):
-    replace(submission(tmp_path / "one", 1, 1, 0, 10), code=str(tmp_path)).write()
-    assert job.main(tmp_path / "one", 0) == 1
-    assert f"submitted with the code in {tmp_path}, but this is" in capsys.readouterr().err
-
-
-def test_a_job_passes_over_what_another_job_executes_but_waits_for_one_that_seems_dead(tmp_path, monkeypatch):
-    (asked,) = request.read(["study=augment_pairs", "scale=smoke"])
-    planned = next(iter(expand(asked, pictures()).runs().values()))
-    one = replace(
-        submission(tmp_path / "submissions" / "study-1", 1, 1, 0, 1), runs=(planned.id,), machine={"machine.threads": 1}
-    )
-    one.folder.mkdir(parents=True)
-    one.write_runs([planned])
-    (work,) = one.work([planned.id])
-    mine = job.Job(one, [work])
-    assert mine.pass_over(work) is None
-    lease = RunDirectory(mine.runs, work.id).lease_file
-    lease.parent.mkdir(parents=True)
-    lease.write_text(json.dumps({**this_process(), "host": "elsewhere", "job": "7_1"}))
-    assert mine.pass_over(work) == Outcome("held")
-    ago = time.time() - OWN_STALE_SECONDS - 1
-    os.utime(lease, (ago, ago))
-    assert mine.pass_over(work) is None
-    monkeypatch.setattr(job, "STALE_SECONDS", 0)  # it has waited as long as such a lease lives
-    assert mine.pass_over(work) == Outcome("held")
-    lease.write_text(json.dumps({**this_process(), "job": "7_1"}))  # alive, here, and maybe suspended
-    os.utime(lease, (ago, ago))
-    assert mine.pass_over(work) == Outcome("held")
-
-
-STUCK = """
-import sys, threading, time
-from pathlib import Path
-from types import SimpleNamespace
-from sweeps import ranks
-
-ranks._execute = lambda *_: time.sleep(60)  # an evaluation looks for a stop only at its end
-stop = SimpleNamespace(event=threading.Event())
-job = SimpleNamespace(
-    submission=SimpleNamespace(folder=Path(sys.argv[1])), work=[SimpleNamespace(id="run")], grace_seconds=0.1,
-    pass_over=lambda work: None, code=lambda stop: print("raise it", file=sys.stderr) or 75,
-)
-threading.Timer(0.2, stop.event.set).start()
-ranks.execute_together(job, SimpleNamespace(global_rank=0, num_tasks=2), stop)
-"""
-
-
-def test_a_job_of_several_processes_ends_in_time_though_it_evaluates(tmp_path):
-    done = subprocess.run([sys.executable, "-c", STUCK, str(tmp_path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 75, done.stderr
-    assert "raise it" in done.stderr

@@ -1,90 +1,18 @@
-"""Submitting with a stand-in for SLURM: shell scripts on the path that keep a queue in a folder."""
+"""Submitting to a stand-in for SLURM."""
 
 import json
 import os
-import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.lease import OWN_STALE_SECONDS, this_process
-from sweeps import submit
-from sweeps.submission import Submission, open_submissions
+from sweeps.submission import open_submissions
 from tests.commandline import ROOT, call
-from tests.test_launcher import submission
+from tests.slurm_standin import ASK, THREE, end_jobs, queued
 
 GOLDEN = Path(__file__).parent / "golden" / "sbatch.txt"
-ASK = ["study=augment_pairs", "scale=smoke", "launcher=slurm", "tracking.enabled=false"]
-THREE = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
-"""Two cells and the untrained encoder: three runs."""
-
-SBATCH = """#!/bin/sh
-[ -z "$SBATCH_JOB_NAME" ] || { echo "sbatch: error: called otherwise" >&2; exit 1; }
-[ -z "$REFUSE" ] || { echo "sbatch: error: $REFUSE" >&2; exit 1; }
-n=$(($(ls "$QUEUE" | wc -l) + 100))
-cp "$1" "$QUEUE/$n"
-[ -z "$DIE_AFTER_SBATCH" ] || kill -9 $PPID
-[ -z "$LOSE_ANSWER" ] || { echo "sbatch: error: Batch job submission failed: Socket timed out" >&2; exit 1; }
-echo "Submitted batch job $n"
-"""
-SQUEUE = """#!/bin/sh
-echo squeue >> "$CALLS"
-[ -z "$NO_ANSWER" ] || { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
-for file in "$QUEUE"/*; do
-  [ -f "$file" ] || continue
-  name=$(sed -n 's/^#SBATCH --job-name=//p' "$file")
-  last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$file")
-  for i in $(seq 0 "$last"); do echo "$name|$(basename "$file")|$i|${STATE:-PENDING}||Priority"; done
-done
-"""
-SACCT = """#!/bin/sh
-echo sacct >> "$CALLS"
-i=0
-for state in $ENDED; do echo "$JOB|100_$i|$state|n1|${CODE:-0:9}"; i=$((i + 1)); done
-"""
-SCONTROL = """#!/bin/sh
-case "$*" in
-  "show config") echo "MaxArraySize            = ${ARRAY:-1001}" ;;
-  *) echo "PartitionName=main Default=YES MaxTime=1-00:00:00 State=UP" ;;
-esac
-"""
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """A folder of stand-ins at the front of the path, with an empty queue."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (tmp_path / "queue").mkdir()
-    for name, text in {
-        "sbatch": SBATCH,
-        "squeue": SQUEUE,
-        "scontrol": SCONTROL,
-        "srun": "#!/bin/sh\n",
-        "sacct": SACCT,
-        "scancel": '#!/bin/sh\nfor job in "$@"; do rm -f "$QUEUE/$job"; done\n',
-    }.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setenv("QUEUE", str(tmp_path / "queue"))
-    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-    return tmp_path
-
-
-def end_jobs(where: Path, monkeypatch: pytest.MonkeyPatch, states: str) -> Submission:
-    """The jobs of the only open submission leave the queue, and the accounting says how they ended."""
-    (one,) = open_submissions(where / "outputs")
-    (where / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", one.job_names[0])
-    monkeypatch.setenv("ENDED", states)
-    return one
-
-
-def queued(where: Path) -> list[str]:
-    return sorted(path.name for path in (where / "queue").iterdir())
 
 
 def test_what_is_queued_is_not_submitted_again(cluster):
@@ -178,59 +106,10 @@ def test_arrays_are_split_at_the_limit_of_the_cluster_and_follow_each_other_unde
     assert "--dependency=afterany:100" in texts[1]
 
 
-def test_cancel_takes_the_jobs_of_the_study_out_of_the_queue(cluster):
-    call(cluster, *THREE)
-    done = call(cluster, *THREE, "action=cancel")
-    assert done.returncode == 0
-    assert "cancelled the jobs 100" in done.stdout
-    assert queued(cluster) == []
-
-
 def test_a_plan_for_gpus_says_gpu_hours(cluster):
     shown = call(cluster, *THREE, "action=plan", "launcher.gpus_per_node=1").stdout
     assert "3 jobs in 1 array, about 0.0 GPU hours (11,501 GMAC/s per worker assumed); the first:" in shown
     assert "#SBATCH --gpus-per-node=1" in shown
-
-
-def test_status_counts_what_waits(cluster):
-    call(cluster, *THREE)
-    shown = call(cluster, *THREE, "action=status").stdout
-    assert "3 queued" in shown
-    assert "queued: 3 (Priority)" in shown
-
-
-def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_the_accounting(cluster, monkeypatch):
-    five = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop,blur"]
-    call(cluster, *five)
-    end_jobs(cluster, monkeypatch, "TIMEOUT PREEMPTED NODE_FAIL OUT_OF_MEMORY CANCELLED")
-    (cluster / "calls").unlink(missing_ok=True)
-    shown = call(cluster, *five, "action=status").stdout
-    for cause in ("timeout", "preempted", "node failure", "out of memory", "cancelled"):
-        assert f"{cause}: job 100_" in shown
-    assert shown.count("submit again to go on from its last checkpoint") == 4
-    assert "ask for more with launcher.mem_gb" in shown
-    assert "0 done" in shown
-    assert "5 failed" in shown
-    assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
-
-
-def test_cancel_leaves_other_requests_jobs_alone_and_names_those_that_it_shares(cluster):
-    other = ["study=temperature", *ASK[1:]]
-    call(cluster, *THREE)
-    call(cluster, *other, "launcher.jobs=2")
-    shared = call(cluster, *other, "loss.temperature=0.1", "action=cancel").stdout
-    assert "not cancelled, as they have runs of other requests too: 101_0 101_1" in " ".join(shared.split())
-    assert queued(cluster) == ["100", "101"]
-    assert "cancelled the jobs 101" in call(cluster, *other, "action=cancel").stdout
-    assert queued(cluster) == ["100"]
-
-
-def test_of_an_array_only_the_jobs_of_the_request_are_cancelled(cluster, monkeypatch):
-    log = cluster / "scancelled"
-    (cluster / "bin" / "scancel").write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
-    call(cluster, *THREE)
-    call(cluster, *ASK, "augment.transforms.0=crop", "augment.transforms.1=crop", "action=cancel")
-    assert log.read_text() == "100_0 100_1\n"
 
 
 def test_a_limit_of_jobs_at_a_time_holds_for_further_submissions_too(cluster):
@@ -254,21 +133,6 @@ def test_a_file_that_the_programs_own_would_hide_is_refused(cluster, group):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_cause_that_was_kept_says_nothing_of_what_a_run_went_through_since(cluster, monkeypatch):
-    call(cluster, *THREE)
-    submission = end_jobs(cluster, monkeypatch, "TIMEOUT TIMEOUT TIMEOUT")
-    call(cluster, "study=temperature", *ASK[1:])
-    run = submission.runs[0]
-    folder = cluster / "outputs" / "runs" / run
-    folder.mkdir(parents=True)
-    for event in ({"event": "start", "attempt": 1}, {"event": "end", "attempt": 1, "outcome": "stopped"}):
-        with open(folder / "attempts.jsonl", "a") as file:
-            file.write(json.dumps({**event, "time": time.time()}) + "\n")
-    shown = call(cluster, *THREE, "action=status").stdout
-    assert "2 failed, 1 pending" in shown
-    assert run not in shown
-
-
 def test_what_the_script_asks_for_is_not_overruled_by_the_environment(cluster, monkeypatch):
     seen = cluster / "seen"
     sbatch = (cluster / "bin" / "sbatch").read_text()
@@ -287,56 +151,6 @@ def test_what_the_script_asks_for_is_not_overruled_by_the_environment(cluster, m
     assert {"SBATCH_ACCOUNT", "SLURM_CONF"} <= names
     assert names.isdisjoint({"SBATCH_GRES", "SBATCH_MEM_PER_CPU", "SBATCH_NICE", "SLURM_JOB_ID", "SLURM_MEM_PER_CPU"})
     assert "#SBATCH --signal=USR2@90\n" in (cluster / "queue" / "100").read_text()
-
-
-def test_slurm_is_asked_as_often_about_all_studies_as_about_one(cluster, monkeypatch):
-    everything = ["study=all", *ASK[1:]]
-    call(cluster, *THREE)
-    call(cluster, "study=temperature", *ASK[1:])
-    ended, waiting = open_submissions(cluster / "outputs")
-    (cluster / "queue" / "100").unlink()
-    monkeypatch.setenv("JOB", ended.job_names[0])
-    monkeypatch.setenv("ENDED", "TIMEOUT")
-    (cluster / "calls").unlink()
-    shown = call(cluster, *everything, "action=status").stdout
-    assert "timeout: job 100_0 TIMEOUT on n1" in shown
-    (temperature,) = [line for line in shown.splitlines() if line.startswith("temperature:")]
-    assert f"{len(waiting.runs)} queued" in temperature
-    assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
-
-
-def test_causes_are_known_after_another_submission_too_and_after_the_accounting_is_gone(cluster, monkeypatch):
-    call(cluster, *THREE)
-    submission = end_jobs(cluster, monkeypatch, "OUT_OF_MEMORY RUNNING NODE_FAIL")
-    call(cluster, "study=temperature", *ASK[1:])
-    assert submission in open_submissions(cluster / "outputs")  # the accounting is behind
-    monkeypatch.setenv("ENDED", "OUT_OF_MEMORY COMPLETED NODE_FAIL")
-    call(cluster, "study=temperature", *ASK[1:], "seeds=2")
-    assert submission not in open_submissions(cluster / "outputs")
-    monkeypatch.setenv("ENDED", "")
-    shown = call(cluster, *THREE, "action=status").stdout
-    assert "2 failed" in shown
-    assert "out of memory: job 100_0" in shown
-    assert "node failure: job 100_2" in shown
-
-
-def test_a_job_that_fails_by_itself_is_shown_with_its_last_words(cluster, monkeypatch):
-    call(cluster, *THREE)
-    submission = end_jobs(cluster, monkeypatch, "FAILED")
-    monkeypatch.setenv("CODE", "1:0")
-    log = submission.log("100_0")
-    log.write_text("Traceback\nModuleNotFoundError: No module named 'torch'\nsrun: error: n1: task 0: Exited\n")
-    shown = call(cluster, *THREE, "action=status").stdout
-    failure = "code error: job 100_0 FAILED on n1, exit code 1:0: ModuleNotFoundError: No module named 'torch'"
-    assert f"{failure} (log: {log})" in " ".join(shown.split())
-
-
-def test_plan_says_what_is_queued_or_that_it_does_not_know(cluster, monkeypatch):
-    call(cluster, *THREE)
-    assert "3 queued" in call(cluster, *THREE, "action=plan").stdout
-    monkeypatch.setenv("NO_ANSWER", "1")
-    shown = call(cluster, *THREE, "action=plan").stdout
-    assert "what is queued is not known: squeue: slurm_load_jobs error" in shown
 
 
 def test_a_profile_names_only_what_it_changes_and_can_be_overridden(cluster):
@@ -415,41 +229,6 @@ def test_a_refusal_of_slurm_is_passed_on(cluster, monkeypatch):
     assert done.stderr.count("\n") == 1
     assert open_submissions(cluster / "outputs") == []
     assert not list((cluster / "outputs").glob("submissions/*/*"))
-
-
-@pytest.mark.parametrize(
-    ("code", "log", "requeued"),
-    [(0, "", [0, 0, 0]), (75, "", [1, 1, 1]), (137, "", [1, 1, 0]), (137, "oom-kill", [0, 0, 0]), (1, "", [0, 0, 0])],
-)
-def test_when_the_batch_script_has_its_job_queued_again(tmp_path, code, log, requeued):
-    one = replace(submission(tmp_path / "a folder with 'quotes'", 1, 1, 0, 1), retries=2)
-    (one.folder / "logs").mkdir(parents=True)
-    one.log("7_0").write_text(log)
-    script = "\n".join(['scontrol() { echo "$@" >&2; }', f"(exit {code})", *submit._teardown(one)])
-    variables = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "8", "PATH": "/usr/bin:/bin"}
-    for again in requeued:  # one attempt after the other
-        done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
-        assert done.returncode == code
-        # SLURM_JOB_ID is that of the whole array in one of its tasks.
-        assert done.stderr == "requeue 7_0\n" * again
-
-
-@pytest.mark.parametrize(("told", "again"), [("PreemptTime=2026-01-01T00:00:00", 1), ("PreemptTime=None", 0)])
-@pytest.mark.parametrize("code", [140, 143])
-def test_a_job_that_ends_before_it_listens_comes_back_if_it_was_preempted(tmp_path, code, told, again):
-    one = submission(tmp_path, 1, 1, 0, 1)
-    scontrol = f'scontrol() {{ [ "$1" = requeue ] && echo "$@" >&2 || echo "{told} $3"; }}'
-    variables = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "PATH": "/usr/bin:/bin"}
-    script = "\n".join([scontrol, f"(exit {code})", *submit._teardown(one)])
-    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (code, "requeue 7_0\n" * again)
-
-
-def test_a_job_is_not_queued_again_where_its_kills_cannot_be_counted(tmp_path):
-    one = submission(tmp_path, 1, 1, 0, 1)  # no folder of logs is there
-    script = "\n".join(['scontrol() { echo "$@"; }', "(exit 137)", *submit._teardown(one)])
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (137, "")
 
 
 def test_without_sbatch_there_is_one_line_that_says_what_to_use(cluster, monkeypatch):

@@ -73,6 +73,7 @@ NodeName=DEFAULT CPUs={cpus} RealMemory=6000 State=UNKNOWN
 {nodes}
 PartitionName=DEFAULT Nodes=ALL LLN=YES MaxTime=1-00:00:00 State=UP
 PartitionName=main Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=3
+PartitionName=spot PriorityTier=1 PreemptMode=CANCEL
 PartitionName=urgent PriorityTier=10 PreemptMode=OFF
 """
 
@@ -222,6 +223,12 @@ class Cluster:
                 process.kill()
         self.wait(lambda: not any(map(psutil.Process.is_running, left)), 30, f"the end of the processes of {node}")
         time.sleep(1)  # slurmstepd tells slurmd; a job that came back meanwhile would be refused as its own double
+
+    def preempt(self, script: Path) -> None:
+        """All jobs make room for an urgent one on all nodes, whose end is waited for; its `script` is written there."""
+        script.write_text("#!/bin/sh\nsleep 2\n")
+        job = self.call("sbatch", "--parsable", "-p", "urgent", "--exclusive", "-N3", "-o", "/dev/null", str(script))
+        self.wait(lambda: {job, f"{job}_N/A"}.isdisjoint(self.jobs()), 120, "the end of the urgent job")
 
     def resume(self, node: str) -> None:
         self._try("scontrol", "update", f"nodename={node}", "state=resume")  # refused if it came back by itself

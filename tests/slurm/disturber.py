@@ -112,16 +112,7 @@ class Disturber:
 
     def preempt(self) -> set[str]:
         hit = self._all()
-        script = self.lab.folder / "urgent.sh"
-        script.write_text("#!/bin/sh\nsleep 2\n")
-        job = self.cluster.call(
-            "sbatch", "--parsable", "-p", "urgent", "--exclusive", "-N3", "-o", "/dev/null", str(script)
-        )
-        self.cluster.wait(
-            lambda: f"{job}_N/A" not in self.cluster.jobs() and job not in self.cluster.jobs(),
-            120,
-            "the end of the urgent job",
-        )
+        self.cluster.preempt(self.lab.folder / "urgent.sh")
         return hit
 
     def node_down(self) -> set[str]:

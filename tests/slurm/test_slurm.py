@@ -117,10 +117,23 @@ def test_a_job_at_its_time_limit_saves_its_run_and_goes_on_by_itself(lab: Lab, e
     os.kill(held["pid"], signal.SIGSTOP)
     lab.cluster.call("scontrol", "update", f"jobid={job}", "timelimit=00:00:01")
     lab.cluster.wait(lambda: set(lab.cluster.jobs().values()) == {"PENDING"}, 60, "a job that is queued again")
-    assert "0 failed" in lab.call(*LONG_JOB, "action=status").stdout
+    status = lab.call(*LONG_JOB, "action=status").stdout
+    assert "0 failed" in status
+    assert "interrupted before: 1 (timeout)" in status
     lab.cluster.call("scontrol", "update", f"jobid={job}", "timelimit=10")
     lab.wait()
     assert different(expected, lab.runs) == set()
+
+
+def test_a_job_that_is_cancelled_to_make_room_goes_on_by_itself(lab: Lab, expected: Path):
+    """On a partition where SLURM kills what it preempts, and neither warns it nor queues it again."""
+    lab.call(*LONG_JOB, "launcher.partition=spot")
+    run = lab.begun()
+    lab.cluster.preempt(lab.folder / "urgent.sh")
+    lab.wait()
+    assert different(expected, lab.runs) == set()
+    stops = [line for line in read_lines(run.attempts_file) if line["event"] == "stop"]
+    assert [line["cause"] for line in stops] == ["preempted"]
 
 
 def test_a_job_with_too_little_memory_says_what_to_change(lab: Lab):
