@@ -4,6 +4,7 @@ Every file is replaced atomically. Nothing here trains, and nothing that is unfi
 report shows what is there and says what is not.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,22 +106,31 @@ def build(report_dir: Path, partial: bool = False) -> Report:
     report = load(Path(report_dir))
     folder = report.folder
     write_atomically(folder / "table.csv", report.table.to_csv(index=False, lineterminator="\n"))
-    figure = report.figure()
-    write_atomically(folder / "figure.png", figures.png(figure))
     if partial:
+        write_atomically(folder / "figure.png", figures.png(report.figure()))
         return report
+
+    # Only here, because a partial report is built often while a study runs.
+    from reports.notebook import executed, text
+    from reports.page import page
+
+    # A kernel takes seconds to start, in a process of its own; it needs no more than what is there by now.
+    with ThreadPoolExecutor(1) as thread:
+        executing = thread.submit(executed, folder)
+        _write_results(report)
+        notebook = executing.result()
+    write_atomically(folder / NOTEBOOK_FILE, text(notebook))
+    write_atomically(folder / "report.html", page(notebook, report.manifest))
+    return report
+
+
+def _write_results(report: Report) -> None:
+    """The figure, the printed tables and the claims."""
+    folder, figure = report.folder, report.figure()
+    write_atomically(folder / "figure.png", figures.png(figure))
     write_atomically(folder / "figure.svg", figures.svg(figure))
     caption = caption_lines(report.shown, report.agreement)
     frame = tables.printed(report.shown)
     write_atomically(folder / "table.md", tables.markdown(frame, caption))
     write_atomically(folder / "table.tex", tables.latex(frame, caption))
     write_json(folder / "claims.json", [verdict.as_dict() for verdict in report.verdicts])
-
-    # Only here, because a partial report is built often while a study runs.
-    from reports.notebook import text, write_notebook
-    from reports.page import page
-
-    notebook = write_notebook(folder)
-    write_atomically(folder / NOTEBOOK_FILE, text(notebook))
-    write_atomically(folder / "report.html", page(notebook, report.manifest))
-    return report

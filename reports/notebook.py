@@ -9,7 +9,6 @@ import asyncio
 import os
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,8 @@ def source(manifest: dict[str, Any]) -> nbformat.NotebookNode:
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "study_manifest": manifest})
 
 
-def write_notebook(folder: Path) -> nbformat.NotebookNode:
-    """The executed notebook of the report folder."""
+def executed(folder: Path) -> nbformat.NotebookNode:
+    """The executed notebook of the report folder, which has its manifest and table. As `execute`."""
     return execute(source(read_json(folder / MANIFEST_FILE)), folder)
 
 
@@ -88,6 +87,7 @@ def text(notebook: nbformat.NotebookNode) -> str:
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run all cells in a fresh kernel with `folder` as its working directory.
 
+    Not for the main thread, whose SIGINT and SIGTERM nbclient takes over and does not give back.
     Raises: nbclient.exceptions.CellExecutionError if a cell fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,9 +103,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )
-        # nbclient takes over SIGINT and SIGTERM of the main thread and does not give them back.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, client.async_execute(cleanup_kc=True)).result()
+        return asyncio.run(client.async_execute(cleanup_kc=True))
 
 
 class _ThisInterpreter(KernelSpecManager):

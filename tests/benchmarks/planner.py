@@ -1,8 +1,9 @@
-"""How planning and reading grow with a study: plan, status and collect of 1,000 to 100,000 cells, MLflow sync of 2,000.
+"""How planning and reading grow with a study: plan, status, collect and report of 1,000 to 100,000 cells, MLflow sync
+of 2,000.
 
 The study has two axes and one seed. Six of ten runs are done, one failed, three wait, as in the middle of a sweep; for
 MLflow all are done, with the configs, journals and 20 metrics of real ones (`half_done.finish`). Each command is a
-process of its own, the start included. The growth exponent is the slope of log seconds over log cells.
+process of its own, the start included. The growth exponent is the slope of log seconds over log cells, fitted.
 """
 
 import math
@@ -70,6 +71,7 @@ def _of_one_size(folder: Path, side: int, rounds: int) -> Iterator[tuple[str, in
     commands["collect"] = [sys.executable, "-c", COLLECT, str(request.report_dir)]
     for command in ("status", "collect"):
         yield command, cells, _line(command, cells, commands[command], folder, rounds)
+    yield "report", cells, _line("report", cells, [*RUN, *words, "action=report"], folder, 1)
 
 
 def _mirror(folder: Path, side: int) -> tuple[int, Line]:
@@ -132,6 +134,5 @@ def _run(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
 
 
 def _exponent(seconds: Mapping[int, float]) -> float:
-    """Of the growth between the smallest and the largest size."""
-    (small, few), *_, (large, many) = sorted(seconds.items())
-    return math.log(many / few) / math.log(large / small)
+    """Of the growth over all sizes, the start of the command included."""
+    return statistics.linear_regression(list(map(math.log, seconds)), list(map(math.log, seconds.values()))).slope
