@@ -4,6 +4,7 @@ import html
 
 import nbformat
 from nbconvert import HTMLExporter
+from nbformat.v4 import new_notebook
 
 from reports.manifest import Manifest
 
@@ -44,7 +45,8 @@ _PAGE = """<!DOCTYPE html>
 def page(notebook: nbformat.NotebookNode, manifest: Manifest) -> str:
     """The whole page; pictures are embedded."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(notebook)
+    # Without its metadata, of which nbconvert would make several copies: the manifest of 100,000 cells has 27 MB.
+    body, _ = exporter.from_notebook_node(new_notebook(cells=notebook.cells))
     footer = "Made by report.ipynb in the same folder, which has the code and can be run again."
     return document(manifest.study.title or manifest.study.name, body, footer)
 
