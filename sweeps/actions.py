@@ -14,7 +14,7 @@ from core.config import EVALUATIONS, RunConfig, evaluation_config, known_keys
 from core.errors import InvalidValue, UserError
 from core.feasible import check_data
 from core.rundir import RunDirectory, write_json
-from sweeps import cluster, costs, status, submit, sweep, whole
+from sweeps import cluster, costs, output, status, submit, sweep, whole
 from sweeps.devices import gpus, torch_has_gpu
 from sweeps.grid import Grid
 from sweeps.manifest import manifest
@@ -56,7 +56,7 @@ def perform(requests: list[Request]) -> int:
     """
     console = Console(soft_wrap=True)
     for request in requests:
-        check_output(request)
+        output.check(request)
     grids = whole.expand_all(requests, data.inspect)
     for grid in grids:
         if grid.request.settings.action == "run":
@@ -84,41 +84,6 @@ def perform(requests: list[Request]) -> int:
     if len(grids) > 1 and is_run_here and codes[-1] != INTERRUPTED:
         _show_all(grids, console)
     return max(codes)
-
-
-def check_output(request: Request) -> None:
-    """Raises: UserError if output_dir is something else than a folder, or its disk is full."""
-    output = request.output
-    try:
-        there = next(folder for folder in (output, *output.parents) if folder.exists())
-    except OSError as error:
-        raise UserError(f"output_dir={output}: must be a folder that can be read ({error.strerror})") from None
-    if not there.is_dir():
-        raise UserError(f"output_dir={output}: must be a folder, and {there} is none")
-    if not os.access(there, os.R_OK | os.X_OK):
-        raise UserError(f"output_dir={output}: must be a folder that can be read")
-    if request.settings.action in ("run", "report", "track"):
-        costs.check_writable(output)
-    said = why_unwritable(request.runs, output) if request.settings.action == "run" else ""
-    if said:  # else every run would fail by itself, in its worker or its job
-        raise UserError(said)
-
-
-def why_unwritable(path: object, output: Path) -> str:
-    """What to tell who may not write to a path in output_dir, where that is why; empty where it is not."""
-    if not isinstance(path, str | Path) or not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(output)):
-        return ""
-    there = next(place for place in (Path(path), *Path(path).parents) if os.path.exists(place))
-    if os.access(there, os.W_OK):
-        return ""
-    try:
-        owner = there.owner()
-    except KeyError:  # an account that this machine does not know
-        owner = f"user {there.stat().st_uid}"
-    return (
-        f"output_dir={output}: {there} belongs to {owner} and cannot be written; a folder that several people use must "
-        "be group-writable (umask 002, setgid)"
-    )
 
 
 def check_device(grid: Grid) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -186,16 +185,6 @@ def show_left_out(info: DatasetInfo, console: Console) -> None:
         console.print(f"{len(info.bad)} picture(s) that cannot be decoded are skipped")
     if info.others:
         console.print(f"files not used, as no pictures by their ending: {', '.join(info.others)}", markup=False)
-
-
-def check_writable(output: Path) -> None:
-    """Raises: UserError if the folder cannot be written to."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output) as file:
-            file.write(bytes(2**16))  # a full disk takes empty files
-    except OSError as error:
-        raise UserError(f"output_dir={output}: must be a folder that can be written to ({error.strerror})") from None
 
 
 def check_disk(grid: Grid, plan: Plan) -> None:

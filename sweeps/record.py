@@ -84,6 +84,10 @@ class Record:
     """Metric name to (value, time in ms) of what is measured once."""
     artifacts: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def final_points(self) -> list[Point]:
+        return [(key, value, time, 0) for key, (value, time) in self.finals.items()]
+
 
 def entries(manifest: Manifest) -> dict[str, Entry]:
     """The runs of the study by run id; one that several cells share is named after the first."""

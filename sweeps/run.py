@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     from core.errors import UserError
-    from sweeps import actions, request
+    from sweeps import actions, output, request
 
     if "--keys" in arguments:
         return actions.list_keys()
@@ -67,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
     try:
         return actions.perform(requests)
     except PermissionError as error:
-        said = actions.why_unwritable(error.filename, requests[0].output)
+        said = output.why_unwritable(error.filename, requests[0].output)
         if not said:
             raise
         raise UserError(said) from None

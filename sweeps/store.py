@@ -2,30 +2,27 @@
 
 Writing a record is an upsert: what MLflow has is left alone, what is missing is added, and a run that
 contradicts its record (params and results cannot be changed in MLflow) is replaced. MLflow is asked how
-far a run is; nothing is remembered elsewhere. A run that is new in a sqlite file is written there as rows,
-the same that MLflow's calls leave.
+far a run is; nothing is remembered elsewhere. A run that is new in a sqlite file is written there as rows
+(sweeps/rows.py).
 """
 
 import json
 import logging
-import math
 import os
-import sys
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.record import OPTIONAL_TAGS, SAMPLES, Point, Record, stamp
+from sweeps.rows import insert
 from sweeps.uri import without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from sqlalchemy import Engine
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -140,7 +137,8 @@ class Experiment:
             run = None
         if run is None and self._file is not None:
             try:
-                return _insert(self._file, self.id, wanted, fingerprint, lines)
+                tags = {**wanted.tags, MIRRORED: _mirrored_tag(fingerprint, _stamps(wanted))}
+                return insert(self._file, self.id, replace(wanted, tags=tags), lines(0))
             except (ImportError, SQLAlchemyError):
                 pass  # MLflow's own calls take what the file does not, or say why not; another MLflow has other tables.
         if run is None:
@@ -186,7 +184,7 @@ class Experiment:
         while len(params) > _PARAMS_PER_CALL:
             self._client.log_batch(mlflow_id, params=params[:_PARAMS_PER_CALL])
             del params[:_PARAMS_PER_CALL]
-        finals = [[point] for point in _final_points(wanted) if point[0] not in data.metrics]
+        finals = [[point] for point in wanted.final_points if point[0] not in data.metrics]
         metrics: list[Metric] = []
         # A line is never split: its SAMPLES must not be there without the others.
         for points in chain(finals, lines(data.metrics.get(SAMPLES, 0))):
@@ -205,80 +203,6 @@ class Experiment:
             token = page.token
             if not token:
                 return
-
-
-def _insert(
-    file: "Engine",
-    experiment: str,
-    wanted: Record,
-    fingerprint: str,
-    lines: Callable[[float], Iterable[list[Point]]],
-) -> str:
-    """Write a new run into a sqlite file, in one transaction; its MLflow id.
-
-    MLflow's calls take a dozen transactions and an object for every point, of which a run has hundreds.
-    Raises: SQLAlchemyError and leaves the file as it was, also where the experiment was deleted; DamagedRun.
-    """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-    from mlflow.store.tracking.dbmodels.models import (
-        SqlExperiment,
-        SqlLatestMetric,
-        SqlMetric,
-        SqlParam,
-        SqlRun,
-        SqlTag,
-    )
-    from mlflow.utils.uri import append_to_uri_path
-    from sqlalchemy import insert, select
-
-    mlflow_id = uuid.uuid4().hex
-    owner = {"run_uuid": mlflow_id}
-    metrics: list[dict[str, Any]] = []
-    latest: dict[str, dict[str, Any]] = {}
-    for key, value, time, step in chain(_final_points(wanted), chain.from_iterable(lines(0))):
-        # SQL has no NaN and no infinity: these are MLflow's stand-ins.
-        number = 0.0 if math.isnan(value) else min(max(value, -sys.float_info.max), sys.float_info.max)
-        row = {"key": key, "value": number, "timestamp": time, "step": step, "is_nan": math.isnan(value), **owner}
-        metrics.append(row)
-        newest = latest.setdefault(key, row)
-        if (step, time, number) > (newest["step"], newest["timestamp"], newest["value"]):
-            latest[key] = row
-    stamps = _stamps(wanted)
-    tags = {**wanted.tags, "mlflow.runName": wanted.name, MIRRORED: _mirrored_tag(fingerprint, stamps)}
-    with file.begin() as connection:
-        is_ours = {"experiment_id": int(experiment), "lifecycle_stage": "active"}
-        location: str = connection.execute(select(SqlExperiment.artifact_location).filter_by(**is_ours)).scalar_one()
-        artifacts = append_to_uri_path(location, mlflow_id, "artifacts")
-        run = {
-            "name": wanted.name,
-            "artifact_uri": artifacts,
-            "experiment_id": int(experiment),
-            "source_type": "UNKNOWN",
-            "user_id": "unknown",
-            "status": wanted.status,
-            "start_time": wanted.start,
-            "end_time": wanted.end,
-            "lifecycle_stage": "active",
-            **dict.fromkeys(("source_name", "entry_point_name", "source_version"), ""),
-        }
-        tables: list[tuple[type, list[dict[str, Any]]]] = [
-            (SqlRun, [{**run, **owner}]),
-            (SqlTag, [{"key": key, "value": value, **owner} for key, value in tags.items()]),
-            (SqlParam, [{"key": key, "value": value, **owner} for key, value in wanted.params.items()]),
-            (SqlMetric, metrics),
-            (SqlLatestMetric, list(latest.values())),
-        ]
-        for table, rows in tables:
-            if rows:
-                connection.execute(insert(table), rows)
-        # Last, for the rows may be refused, but before they count: they tell that the artifacts are there.
-        for path in wanted.artifacts.values():
-            get_artifact_repository(artifacts).log_artifact(str(path))
-    return mlflow_id
-
-
-def _final_points(wanted: Record) -> Iterator[Point]:
-    return ((key, value, time, 0) for key, (value, time) in wanted.finals.items())
 
 
 def _stamps(wanted: Record) -> dict[str, str]:

@@ -92,7 +92,7 @@ def test_a_new_run_leaves_the_rows_that_mlflows_own_calls_leave(
     def refuse(*arguments: Any) -> str:
         raise SQLAlchemyError
 
-    monkeypatch.setattr(store, "_insert", refuse)
+    monkeypatch.setattr(store, "insert", refuse)
     by_calls = second_store(study, empty_store)
     assert sync(study.manifest, by_calls).added == 3
     assert rows(uri) == rows(by_calls)
