@@ -51,11 +51,12 @@ class Attempt:
     @classmethod
     def newest_of_this_job(cls, directory: RunDirectory) -> "Attempt | None":
         """The newest attempt, if it is one of this SLURM job and did not end by itself."""
-        start, last = {}, {}
-        for last in read_lines(directory.attempts_file):
-            start = last if last["event"] == "start" else start
-        is_stopped = last.get("event") == "start" or last.get("outcome") == "stopped"
-        return cls(directory, start["attempt"]) if is_stopped and start["job"] == slurm_job()[0] else None
+        lines = list(read_lines(directory.attempts_file))
+        starts = [line for line in lines if line["event"] == "start"]
+        if not starts or starts[-1]["job"] != slurm_job()[0]:
+            return None
+        is_stopped = lines[-1]["event"] == "start" or lines[-1].get("outcome") == "stopped"
+        return cls(directory, starts[-1]["attempt"]) if is_stopped else None
 
     def end(self, outcome: Outcome) -> None:
         self._write(event="end", **asdict(outcome))

@@ -54,8 +54,8 @@ def insert(
     tags = {**wanted.tags, "mlflow.runName": wanted.name}
     with file.begin() as connection:
         is_ours = {"experiment_id": int(experiment), "lifecycle_stage": "active"}
-        place = sqlalchemy.select(SqlExperiment.artifact_location).filter_by(**is_ours)
-        location: str = connection.execute(place).scalar_one()
+        experiments = sqlalchemy.select(SqlExperiment).filter_by(**is_ours)
+        location: str = connection.execute(experiments.with_only_columns(SqlExperiment.artifact_location)).scalar_one()
         artifacts = append_to_uri_path(location, mlflow_id, "artifacts")
         run = {
             "name": wanted.name,
