@@ -37,6 +37,8 @@ def by_tensors(monkeypatch: pytest.MonkeyPatch, run: Callable[[], torch.Tensor])
     [
         (("crop", "color", "blur"), 32, 32),
         (("crop", "color", "blur"), 20, 32),
+        (("crop", "sobel"), 40, 33),
+        (("sobel", "blur"), 32, 32),
         (("crop", "color", "blur"), 40, 33),
         (("crop", "color", "blur"), 224, 224),
         (("color", "blur", "crop"), 45, 45),

@@ -1,4 +1,4 @@
-"""Crop, colour and blur compiled for CPUs by numba, one picture after the other.
+"""Crop, colour, blur and Sobel compiled for CPUs by numba, one picture after the other.
 
 The tensor operations of `geometry`, `color` and `filters` do the same on any device; on a CPU most of their time goes
 into passes over the batch, of which an operation makes many. Invariant: with the same parameters the two differ by
@@ -140,6 +140,14 @@ def blur(x_NCHW: Tensor, index_M: Tensor, weights_ML: Tensor) -> None:
     half_MK[:, 0] /= 2
     if len(index_M):
         _blur(len(index_M), x_NCHW, index_M, half_MK)
+
+
+def sobel(x_NCHW: Tensor, index_M: Tensor) -> None:
+    """In place, the pictures `index_M` as by `filters.sobel`. Raises: ValueError for pictures of one pixel a side."""
+    if min(x_NCHW.shape[2:]) < 2:
+        raise ValueError(f"pictures of {tuple(x_NCHW.shape[2:])} pixels: a border of 1 cannot be reflected")
+    if len(index_M):
+        _sobel(len(index_M), x_NCHW, index_M)
 
 
 def to_channels_last(x_NCHW: Tensor, out_NCHW: Tensor) -> None:
@@ -286,6 +294,27 @@ def _blur(start, stop, x_NCHW, index_M, half_MK):
                     _add(x_W, half_MK[m, k], left_W, right_W)
                 for w in range(width):
                     x_W[w] = _clamp(x_W[w])
+
+
+@Kernel
+def _sobel(start, stop, x_NCHW, index_M):
+    channels, height, width = x_NCHW.shape[1:]
+    padded_HW = np.empty((height + 2, width + 2), np.float32)
+    for m in range(start, stop):
+        for c in range(channels):
+            x_HW = x_NCHW[index_M[m], c]
+            for h in range(-1, height + 1):
+                padded_W = padded_HW[h + 1]
+                _copy(x_HW[min(abs(h), 2 * height - 2 - h)], padded_W[1 : width + 1])
+                padded_W[0], padded_W[width + 1] = padded_W[2], padded_W[width - 1]
+            for h in range(height):
+                above_W, beside_W, below_W, x_W = padded_HW[h], padded_HW[h + 1], padded_HW[h + 2], x_HW[h]
+                for w in range(width):
+                    across = above_W[w + 2] - above_W[w] + below_W[w + 2] - below_W[w]
+                    across += f32(2) * (beside_W[w + 2] - beside_W[w])
+                    down = below_W[w] - above_W[w] + below_W[w + 2] - above_W[w + 2]
+                    down += f32(2) * (below_W[w + 1] - above_W[w + 1])
+                    x_W[w] = min(np.sqrt(across * across + down * down), f32(1))
 
 
 @inline
