@@ -43,8 +43,12 @@ CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
 
 def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
     """The evaluation view (N, C, image_size, image_size) in 0..1: the stored picture's centre (App. B.5)."""
-    top, left = ((side - image_size) // 2 for side in x_NCHW.shape[2:])
-    return x_NCHW[:, :, top : top + image_size, left : left + image_size] / 255
+    return _centre(x_NCHW, image_size) / 255
+
+
+def _centre(x_NCHW: Tensor, size: int) -> Tensor:
+    top, left = ((side - size) // 2 for side in x_NCHW.shape[2:])
+    return x_NCHW[:, :, top : top + size, left : left + size]
 
 
 class Augmenter:
@@ -110,10 +114,10 @@ class Augmenter:
                     # A transformation may change the pictures that it is given; the next view needs them too.
                     last = number == len(views) - 1
                     y_NCHW = self._run(view, shared if last else shared.clone(), part)
-                    if y_NCHW.dtype == torch.uint8:
-                        y_NCHW = plain_view(y_NCHW, self.image_size)
                     part_NCHW = out_NCHW[number * count + start : number * count + stop]
-                    if compiled.handles(y_NCHW) and y_NCHW.is_contiguous():
+                    if y_NCHW.dtype == torch.uint8:  # nothing was changed: as plain_view
+                        torch.div(_centre(y_NCHW, self.image_size), 255, out=part_NCHW)
+                    elif compiled.handles(y_NCHW) and y_NCHW.is_contiguous():
                         compiled.to_channels_last(y_NCHW, part_NCHW)
                     else:
                         part_NCHW.copy_(y_NCHW)
