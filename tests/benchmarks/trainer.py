@@ -24,12 +24,21 @@ def bare_step(training: Training) -> Callable[[], None]:
 
 
 def full_steps(training: Training, steps: int) -> Callable[[], float]:
-    """Steps as the training loop makes them, with all that it does beside; returns the pictures seen."""
+    """Steps as the training loop makes them, with all that it does beside; returns the pictures seen.
+
+    Checkpoints are saved where a training would save them, at the ends of epochs, and not at the end of every turn.
+    """
 
     def run() -> float:
         end = training.progress.step + steps
+
+        def stop() -> bool:
+            if training.progress.step >= end:
+                raise Stopped
+            return False
+
         with contextlib.suppress(Stopped):
-            training.run(lambda: training.progress.step >= end)
+            training.run(stop)
         return steps * training.config.train.batch_size
 
     return run
