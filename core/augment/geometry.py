@@ -5,6 +5,7 @@ Legend: N pictures, C channels, H and W side of the input, S side of the output,
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,22 +39,23 @@ class Crop:
 
     def boxes(self, parameters: Parameters, height: int, width: int) -> Tensor:
         """Crops in pixels, (N, 4): top, left, height, width of the first try that fits, else the centre."""
-        area_NT = parameters["area_NT"] * (height * width)
-        w_NT = (area_NT * parameters["aspect_NT"]).sqrt().round().long()
-        h_NT = (area_NT / parameters["aspect_NT"]).sqrt().round().long()
+        # In numpy, as torch takes several times as long to begin each of so many small operations.
+        area_NT, aspect_NT, place_N2 = (parameters[name].numpy() for name in ("area_NT", "aspect_NT", "place_N2"))
+        area_NT = area_NT * (height * width)
+        w_NT = np.sqrt(area_NT * aspect_NT).round().astype(np.int64)
+        h_NT = np.sqrt(area_NT / aspect_NT).round().astype(np.int64)
         fits_NT = (w_NT > 0) & (w_NT <= width) & (h_NT > 0) & (h_NT <= height)
-        first_N1 = fits_NT.int().argmax(1, keepdim=True)
-        found_N = fits_NT.any(1)
-        w_N = w_NT.gather(1, first_N1)[:, 0]
-        h_N = h_NT.gather(1, first_N1)[:, 0]
-        top_N = (parameters["place_N2"][:, 0] * (height - h_N + 1)).long()
-        left_N = (parameters["place_N2"][:, 1] * (width - w_N + 1)).long()
+        each_N, first_N = np.arange(len(fits_NT)), fits_NT.argmax(1)
+        w_N, h_N = w_NT[each_N, first_N], h_NT[each_N, first_N]
+        top_N = place_N2[:, 0] * (height - h_N + 1)
+        left_N = place_N2[:, 1] * (width - w_N + 1)
+        boxes_N4 = np.stack([top_N.astype(np.int64), left_N.astype(np.int64), h_N, w_N], 1)
 
         low, high = self.config.crop_aspect
         whole_w = max(1, min(width, round(height * high)))
         whole_h = max(1, min(height, round(width / low)))
-        centre_4 = torch.tensor([(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w])
-        return torch.where(found_N[:, None], torch.stack([top_N, left_N, h_N, w_N], 1), centre_4)
+        boxes_N4[~fits_NT[each_N, first_N]] = (height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w
+        return torch.from_numpy(boxes_N4)
 
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
         boxes_N4 = self.boxes(parameters, *x_NCHW.shape[2:])
