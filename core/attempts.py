@@ -53,7 +53,7 @@ class Attempt:
         """The newest attempt, if it is one of this SLURM job and did not end by itself."""
         lines = list(read_lines(directory.attempts_file))
         starts = [line for line in lines if line["event"] == "start"]
-        if not starts or starts[-1]["job"] != slurm_job()[0]:
+        if not starts or starts[-1].get("job") != slurm_job()[0]:
             return None
         is_stopped = lines[-1]["event"] == "start" or lines[-1].get("outcome") == "stopped"
         return cls(directory, starts[-1]["attempt"]) if is_stopped else None

@@ -8,6 +8,7 @@ accounting, however many jobs there are.
 import getpass
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from core.states import RunState, State, observe_abandoned, observe_all
 from sweeps import slurm
 from sweeps.grid import Grid
 from sweeps.slurm import CAUSES, SlurmUnavailable, Task
-from sweeps.submission import REQUEUE_CODE, Submission, ended_submissions, open_submissions
+from sweeps.submission import REQUEUE_CODE, TOO_SHORT_CODE, Submission, ended_submissions, open_submissions
 
 ENDED = {"COMPLETED", *CAUSES}
 LISTING_SECONDS = 3600.0
@@ -214,6 +215,11 @@ def cancel(grid: Grid, console: Console) -> None:
             (own if wanted >= set(runs) else shared).add(task.id)
     # A whole array by its number, as there may be thousands of tasks.
     left = {task.job for _, _, task in tasks if task.id not in own}
+    for submission in submissions:  # or one that SLURM has just preempted would come back to the queue
+        ended = [task.id for of, _, task in tasks if of is submission and task.id in own]
+        with suppress(PermissionError):  # another user's, which SLURM decides upon
+            if ended:
+                submission.cancel(ended)
     jobs = sorted({one.partition("_")[0] if one.partition("_")[0] not in left else one for one in own})
     slurm.cancel(jobs)
     if jobs:
@@ -260,6 +266,12 @@ def _join(state: RunState, submission: Submission, task: Task, run: str) -> tupl
     if state.state == State.FAILED and state.cause != Cause.KILLED:
         return state, ""
     cause = CAUSES[task.state]
+    if task.note == f"{TOO_SHORT_CODE}:0":
+        advice = "; nothing was finished or saved in launcher.time: raise it"
+        return RunState(State.FAILED, Cause.TIMEOUT, f"{said}, exit code {task.note}{advice}"), ""
+    if task.note == f"{REQUEUE_CODE}:0" and state.cause:
+        advice = "; it saved its run and could not be queued again: submit again to go on"
+        return RunState(State.FAILED, state.cause, f"{said}, exit code {task.note}{advice}"), ""
     if cause == Cause.KILLED and submission.tells_of_memory(task.id):
         cause = Cause.OUT_OF_MEMORY  # clusters that watch memory without cgroups only write it down
     if task.state == "FAILED" and not submission.log(task.id).exists():

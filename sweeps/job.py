@@ -6,9 +6,10 @@ it must end, it saves its run and adds to its attempts why. SIGUSR2 announces th
 either of these where they came without a word, or a scancel, which must not bring the job back: SLURM is asked which.
 
 Exit codes: 0 nothing is left to do here, 1 a run failed or a scancel stopped it, 75 saved and to be queued again, which
-its batch script does.
+its batch script does, 76 nothing was saved in its time, of which it would need more.
 """
 
+import math
 import os
 import signal
 import socket
@@ -33,12 +34,12 @@ from core.states import RunState, State, observe
 from reports.manifest import MANIFEST_FILE
 from sweeps.local import LocalLauncher, Work
 from sweeps.slurm import why_told_to_end
-from sweeps.submission import REQUEUE_CODE, Submission, read
+from sweeps.submission import REQUEUE_CODE, TOO_SHORT_CODE, Submission, read
 
 ROOT = Path(__file__).resolve().parent.parent
 REFRESH_SECONDS = 0.2
 MIRROR_SECONDS = 10.0
-"""How long the last synchronisation with an MLflow server may keep a job from ending."""
+"""How long the last synchronisation with an MLflow server may keep a job from ending; a stopped one not so long."""
 
 
 def main(folder: Path, array: int) -> int:
@@ -50,34 +51,59 @@ def main(folder: Path, array: int) -> int:
         code = f"{folder}: submitted with the code in {submission.code}, but this is {ROOT}"
         print(f"{code}; launcher.setup and the Python must leave folder and path alone", file=sys.stderr)
         return 1
-    stop = Stop()
+    stop = Stop(submission)
     environment = submitit.JobEnvironment()
     job = Job(submission, submission.work(submission.runs_of(array, int(environment.array_task_id or 0))))
     if environment.num_tasks > 1:
         from sweeps.ranks import execute_together  # brings torch, which else only the worker needs
 
-        with _mirror(submission) if environment.global_rank == 0 else nullcontext():
+        with _mirror(submission, stop) if environment.global_rank == 0 else nullcontext(), stop.ignored_after():
             return execute_together(job, environment, stop)
-    with _mirror(submission):
+    with _mirror(submission, stop), stop.ignored_after():
         return job.execute(stop)
 
 
 class Stop:
-    """Whether a signal asked this job to end, why, and with which code it then does."""
+    """Whether a signal asked this job to end, until when, why, and with which code it then does."""
 
-    def __init__(self) -> None:
+    SAVING_SHARE = 2 / 3
+    """Of the time between a signal and the end, what a run has to be saved; the rest is for all that ends after it."""
+    MIRROR_SHARE = 1 / 6
+
+    def __init__(self, submission: Submission) -> None:
         self.event = threading.Event()
+        self._submission = submission
         self._is_warned = False
+        self._end = math.inf
+        """When, by time.monotonic(), a run must be saved."""
+        self.mirror_seconds = MIRROR_SECONDS
         signal.signal(signal.SIGTERM, self._take)
         signal.signal(signal.SIGUSR2, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self._is_warned |= number == signal.SIGUSR2
+        is_warning = number == signal.SIGUSR2
+        self._is_warned |= is_warning
+        seconds = self._submission.signal_seconds if is_warning else self._submission.kill_seconds
+        self._end = min(self._end, time.monotonic() + self.SAVING_SHARE * seconds)
+        self.mirror_seconds = min(self.mirror_seconds, self.MIRROR_SHARE * seconds)
         self.event.set()
+
+    @contextmanager
+    def ignored_after(self) -> Iterator[None]:
+        """The signals change nothing once the exit code is settled; at its exit Python would give them back their own way."""
+        yield
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
+    def seconds_left(self) -> float:
+        """For a run to be saved in, once a signal came; another one may shorten it."""
+        return self._end - time.monotonic()
 
     @cached_property
     def cause(self) -> Cause | None:
         """Why it was asked to; None where SLURM does not say."""
+        if self._submission.is_cancelled(slurm_job()[0]):
+            return Cause.CANCELLED
         told = why_told_to_end(*slurm_job())
         return Cause.TIMEOUT if self._is_warned and told != Cause.PREEMPTED else told
 
@@ -85,15 +111,12 @@ class Stop:
         """has_advanced: whether this job saved anything. One that used up its time for nothing would do so again."""
         if self.cause == Cause.TIMEOUT and not has_advanced:
             print("nothing was finished or saved in launcher.time: raise it", file=sys.stderr)
-            return 1
+            return TOO_SHORT_CODE
         return REQUEUE_CODE if self.cause in (Cause.PREEMPTED, Cause.TIMEOUT) else 1
 
 
 class Job:
     """The runs of one task, and what became of them here."""
-
-    GRACE_SHARE = 2 / 3
-    """Of the time between a signal and the end, what a run has to be saved; the rest is for all that ends after it."""
 
     def __init__(self, submission: Submission, work: Sequence[Work]):
         self.submission = submission
@@ -105,10 +128,6 @@ class Job:
         self._seemed_dead_at: dict[str, float] = {}
         self._saved_before: dict[str, dict[Path, int]] = {}
         """What each run had when this job came to it; the runs of a job may be thousands, which it never looks at."""
-
-    @property
-    def grace_seconds(self) -> float:
-        return self.GRACE_SHARE * self.submission.signal_seconds
 
     def code(self, stop: Stop) -> int:
         """The exit code of the job; where it was told to end, its unfinished attempts say why."""
@@ -142,12 +161,11 @@ class Job:
             retries=self.submission.retries,
             report=self.ended,
             pass_over=self.pass_over,
-            grace_seconds=self.grace_seconds,
         )
         launcher.start(self.work)
         while not launcher.finished:
             if stop.event.wait(REFRESH_SECONDS):
-                launcher.stop()
+                launcher.stop(stop.seconds_left)
                 break
         return self.code(stop)
 
@@ -186,7 +204,7 @@ class Job:
 
 
 @contextmanager
-def _mirror(submission: Submission) -> Iterator[None]:
+def _mirror(submission: Submission, stop: Stop) -> Iterator[None]:
     """A process that writes to the MLflow server while this job lives, if there is one to write to."""
     if not submission.tracking_uri:
         yield
@@ -203,7 +221,7 @@ def _mirror(submission: Submission) -> Iterator[None]:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(MIRROR_SECONDS)
+            process.wait(stop.mirror_seconds)
         except subprocess.TimeoutExpired:
             process.terminate()
 

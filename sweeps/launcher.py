@@ -86,7 +86,7 @@ class SlurmSettings:
     cpus_per_task: Annotated[int, _help("cores of a process", ge=1)] = 4
     gpus_per_node: Annotated[int, _help("GPUs of a node", ge=0)] = 0
     gres: Annotated[str, _help("sbatch --gres, for clusters that ask for GPUs so")] = ""
-    mem_gb: Annotated[float, _help("memory of a node", ge=0)] = 0.0
+    mem_gb: Annotated[float, _help("memory of a node", ge=0, allow_inf_nan=False)] = 0.0
     extra: Annotated[
         dict[str, Literal[True] | int | str],
         _help("further sbatch options by their long name; true for one that takes no value"),

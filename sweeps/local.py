@@ -31,6 +31,7 @@ GRACE_SECONDS = 3.5
 """Time for a worker to save its run after Ctrl-C; within the five seconds that a user waits."""
 KILL_SECONDS = 0.5
 """Time for a killed worker to be gone."""
+LOOK_SECONDS = 0.05
 HELD_SECONDS = 0.5
 """Pause before looking again at a run that a worker of another sweep executes."""
 
@@ -64,7 +65,6 @@ class LocalLauncher:
         report: Report,
         processes_per_run: int = 1,
         pass_over: Callable[[Work], Outcome | None] = lambda work: None,
-        grace_seconds: float = GRACE_SECONDS,
     ):
         """
         pass_over: says of a run whether it is to be left alone, and as what it then counts.
@@ -77,7 +77,6 @@ class LocalLauncher:
         self._report = report
         self._processes_per_run = processes_per_run
         self._pass_over = pass_over
-        self._grace_seconds = grace_seconds
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._left = 0
         self._lock = threading.Lock()
@@ -103,14 +102,18 @@ class LocalLauncher:
         """The runs that workers execute now."""
         return list(self._running.values())
 
-    def stop(self) -> None:
-        """Let every worker save its run and end; kill those that take too long."""
+    def stop(self, seconds_left: Callable[[], float] | None = None) -> None:
+        """Let every worker save its run and end; kill those that take too long.
+
+        seconds_left: how long they may still take, asked again and again; without it GRACE_SECONDS in all.
+        """
         self._stopping.set()
         for process in list(self._processes.values()):
             process.terminate()
-        deadline = time.monotonic() + self._grace_seconds
-        for server in self._servers:
-            server.join(max(0.0, deadline - time.monotonic()))
+        deadline = time.monotonic() + GRACE_SECONDS
+        left = seconds_left or (lambda: deadline - time.monotonic())
+        while not self.finished and left() > 0:
+            time.sleep(min(LOOK_SECONDS, left()))
         late = list(self._processes.values())
         for process in late:
             process.kill()

@@ -23,6 +23,7 @@ from core.execute import execute, follow
 from core.lease import slurm_job
 from core.rundir import RunDirectory, read_json, write_json
 from sweeps.local import HELD_SECONDS, Work
+from sweeps.submission import REQUEUE_CODE
 from sweeps.worker import output_to
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MEET_SECONDS = 300.0
 """How long the processes of a job wait for its first one to say where they meet."""
 LOOK_SECONDS = 0.2
+SIGNAL_SECONDS = 5.0
+"""How much later a signal may come to the first process of a job than to another one."""
 
 
 def lead(size: int) -> Group:
@@ -65,24 +68,30 @@ def execute_together(job: "Job", environment: Any, stop: "Stop") -> int:
     group, port = Group.lead(environment.num_tasks, host)
     write_json(place, {"host": host, "port": port})
     said = os.dup(2)  # during a run, what is said goes to its own log
-    threading.Thread(target=_end_in_time, args=(job, stop, group, said, job.grace_seconds), daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(job, stop, group, said), daemon=True).start()
     for work in job.work:
         outcome = job.pass_over(work)
         if outcome is None:
             outcome = _execute(job, work, stop, group)
         job.ended(work.id, outcome)
-        if stop.event.is_set():
+        # All processes stop where one is told to, and the signal may come to this one later, or not at all.
+        is_stopped = outcome.outcome == "stopped"
+        if stop.event.wait(SIGNAL_SECONDS if is_stopped else 0):
             break
+        if is_stopped:
+            group.announce(None)
+            return REQUEUE_CODE
     group.announce(None)
     return job.code(stop)
 
 
-def _end_in_time(job: "Job", stop: "Stop", group: Group, said: int, seconds: float) -> None:
+def _end_in_time(job: "Job", stop: "Stop", group: Group, said: int) -> None:
     """End the processes where a stop finds this one in an evaluation, which looks for one only at its end."""
     code = 1
     try:
         stop.event.wait()
-        time.sleep(seconds)
+        while (left := stop.seconds_left()) > 0:
+            time.sleep(min(LOOK_SECONDS, left))
         os.dup2(said, 2)
         group.announce(None)
         code = job.code(stop)

@@ -122,17 +122,25 @@ def accounting(names: Sequence[str], since: float) -> list[Task]:
     return tasks
 
 
-def largest_array() -> int:
-    """Tasks that one array may have. Raises: SlurmUnavailable."""
-    for line in _ask("scontrol", "show", "config").splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize" and value.strip().isdigit():
-            if int(value) < 2:
-                raise SlurmUnavailable(
-                    f"launcher=slurm: this cluster takes no job arrays (MaxArraySize={value.strip()})"
-                )
-            return int(value)
-    return 1001  # SLURM's own default
+@dataclass(frozen=True)
+class Limits:
+    """What the cluster allows; SLURM's own defaults where it does not say."""
+
+    largest_array: int = 1001
+    """Tasks that one array may have."""
+    kill_seconds: int = 30
+    """From a job's SIGTERM to its SIGKILL."""
+
+
+def limits() -> Limits:
+    """Raises: SlurmUnavailable, also where a cluster takes no arrays."""
+    told = dict(re.findall(r"^(MaxArraySize|KillWait) *= *(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE))
+    found = {"largest_array": told.get("MaxArraySize"), "kill_seconds": told.get("KillWait")}
+    allowed = Limits(**{name: int(value) for name, value in found.items() if value is not None})
+    if allowed.largest_array < 2:
+        said = f"this cluster takes no job arrays (MaxArraySize={allowed.largest_array})"
+        raise SlurmUnavailable(f"launcher=slurm: {said}")
+    return allowed
 
 
 def check_time(settings: SlurmSettings) -> None:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 RECORD_FILE = "submission.json"
 RUNS_FILE = "runs.jsonl"
-SCHEMA = 3
+SCHEMA = 4
 ENDED_FILE = "ended"
+CANCELLED_FILE = "cancelled"
 LOG_FOLDER = "logs"
 MEMORY_WORDS = ("oom-kill", "oom_kill", "exceeded memory limit")
 """In SLURM's line in a job's log when the job was killed for its memory."""
@@ -37,6 +38,8 @@ _LINE_START = b'{"id": "'
 """Of every line of runs.jsonl: most need not be read further."""
 REQUEUE_CODE = 75
 """Exit code of a job that saved its run and wants to be queued again (EX_TEMPFAIL)."""
+TOO_SHORT_CODE = 76
+"""Exit code of a job that used up its time limit without finishing or saving anything."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Submission:
     """Number of tasks of each array."""
     signal_seconds: int = 90
     """How long before its time is over a job is told to end."""
+    kill_seconds: int = 30
+    """How long after that, or without a warning, SLURM kills what has not ended (its KillWait)."""
     array_jobs: tuple[str, ...] = ()
     """SLURM's number of each array, as far as they were submitted and noted."""
     user: str = field(default_factory=getpass.getuser)
@@ -77,6 +82,18 @@ class Submission:
     @property
     def ended_file(self) -> Path:
         return self.folder / ENDED_FILE
+
+    @property
+    def cancelled_file(self) -> Path:
+        """The tasks that action=cancel has ended, a line each: none of them comes back to the queue."""
+        return self.folder / CANCELLED_FILE
+
+    def cancel(self, tasks: Iterable[str]) -> None:
+        with open(self.cancelled_file, "a") as file:
+            file.writelines(f"{task}\n" for task in tasks)
+
+    def is_cancelled(self, task: str) -> bool:
+        return self.cancelled_file.exists() and task in self.cancelled_file.read_text().split()
 
     @property
     def job_names(self) -> list[str]:

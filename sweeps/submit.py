@@ -35,6 +35,7 @@ from sweeps.submission import (
     LOG_FOLDER,
     MEMORY_WORDS,
     REQUEUE_CODE,
+    TOO_SHORT_CODE,
     Submission,
     new_name,
     split,
@@ -45,6 +46,8 @@ from sweeps.sweep import is_on_gpu
 from sweeps.uri import without_password
 
 LOCK_SECONDS = 120.0
+TRIES, TRY_SECONDS = 20, 5
+"""Of a batch script, to reach the controller."""
 
 
 def submit(grid: Grid, console: Console) -> int:
@@ -73,7 +76,7 @@ def submit(grid: Grid, console: Console) -> int:
         if not plan_.to_do:
             console.print("nothing to submit")
             return 1 if plan_.hopeless or later else 0
-        submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.largest_array())
+        submission = prepare(grid, plan_, freeze(request.output / "code"), slurm.limits())
         submission.write_runs(plan_.to_do)
         # A limit of jobs that run at the same time holds within one array, so arrays follow each other.
         after = ":".join(earlier) if request.launcher.max_parallel else ""
@@ -105,12 +108,12 @@ def check(request: Request) -> None:
         raise InvalidValue("tracking.uri", without_password(uri), allowed)
 
 
-def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission:
+def prepare(grid: Grid, plan_: Plan, code: Path, allowed: slurm.Limits) -> Submission:
     """The submission of what the plan has to do; pure but for its name."""
     request = grid.request
     settings: SlurmSettings = request.launcher
     runs = tuple(run.id for run in plan_.to_do)
-    limit = min(settings.array_limit or array_limit, array_limit)
+    limit = min(settings.array_limit or allowed.largest_array, allowed.largest_array)
     return Submission(
         folder=submissions_folder(request.output) / new_name(request.study.name),
         study=request.study.name,
@@ -121,6 +124,7 @@ def prepare(grid: Grid, plan_: Plan, code: Path, array_limit: int) -> Submission
         jobs=min(settings.jobs, len(runs)),
         retries=settings.retries,
         signal_seconds=settings.signal_seconds,
+        kill_seconds=allowed.kill_seconds,
         tracking_uri=_server(request),
         arrays=split(tasks_for(len(runs), settings.runs_per_job, settings.jobs), limit),
     )
@@ -132,7 +136,7 @@ def show(grid: Grid, plan_: Plan, speed: Speed, console: Console, *, with_text: 
     if not plan_.to_do:
         console.print("nothing to submit")
         return
-    submission = prepare(grid, plan_, grid.request.output / "code" / "...", slurm.largest_array())
+    submission = prepare(grid, plan_, grid.request.output / "code" / "...", slurm.limits())
     hours, unit = speed.of_plan(plan_) / 3600, "GPU hours" if is_on_gpu(grid) else "hours of one worker"
     if is_on_gpu(grid) and speed.is_measured:
         hours *= settings.tasks  # which share a run, so that its seconds are those of all their GPUs
@@ -284,9 +288,11 @@ def _parameters(submission: Submission, array: int, settings: SlurmSettings, aft
             "signal": f"USR2@{settings.signal_seconds}",
             **settings.extra,
         },
-        # A shell without a trap would die of the signal that ends its program, and could not queue the job again.
-        "setup": ["trap 'told=true' TERM", *settings.setup],
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={settings.cpus_per_task}"],
+        # A shell without a trap would die of the signal that ends its program, and could not queue the job again; nor
+        # could one that ends with its program, as `set -e` has it.
+        "setup": ["told= again=", "trap 'told=true' TERM", *settings.setup, "set +eu"],
+        # What the setup lines export reaches the program, even where sbatch was told to pass nothing on.
+        "srun_args": ["--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={settings.cpus_per_task}"],
         "teardown": _teardown(submission),
     }
 
@@ -303,18 +309,25 @@ def _teardown(submission: Submission) -> list[str]:
         f"log={shlex.quote(str(log.parent))}/{log.name}",
         # Not SLURM's count of restarts, which has preemptions too; and not again where it cannot be written.
         f'is_seldom() {{ echo >> "$log.kills" && [ "$(wc -l < "$log.kills")" -le {submission.retries} ]; }}',
+        # The controller may be away for a while.
+        f'insist() {{ for try in $(seq {TRIES}); do "$@" && return; sleep {TRY_SECONDS}; done; }}',
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
         "  140|143) told=true ;;  # told to end before it listened",
         "  134|135|137|139)  # killed; for its memory it would be again",
         f'    [ -n "$told" ] || grep -qs {memory} "$log" || {{ is_seldom && again=true; }} ;;',
         "esac",
-        '[ -z "$told" ] || case "$(scontrol show job --oneliner "$task")" in  # told to end: why?',
+        '[ -z "$told" ] || case "$(insist scontrol show job --oneliner "$task")" in  # told to end: why?',
         "  *PreemptTime=[0-9]*) again=true ;;",
-        f"  *Reason=TimeLimit*) [ $code = {REQUEUE_CODE} ] || {{ [ $code != 1 ] && is_seldom && again=true; }} ;;",
+        "  *Reason=TimeLimit*) case $code in",
+        f"    {REQUEUE_CODE}) ;;",
+        f"    {TOO_SHORT_CODE}) again= ;;",
+        "    *) is_seldom && again=true ;;",
+        "  esac ;;",
         "  *JobId=*) again= ;;  # a scancel; or SLURM itself has queued it again",
         "esac",
-        '[ -z "$again" ] || scontrol requeue "$task"',
+        f'grep -qsx "$task" {shlex.quote(str(submission.cancelled_file))} && again=',
+        '[ -z "$again" ] || insist scontrol requeue "$task"',
         "exit $code",
     ]
 

@@ -18,7 +18,7 @@ from core.states import RunState, State, observe
 from sweeps import job, request, slurm
 from sweeps.grid import expand
 from sweeps.local import Work
-from sweeps.submission import REQUEUE_CODE
+from sweeps.submission import REQUEUE_CODE, TOO_SHORT_CODE
 from tests.pictures import pictures
 from tests.test_launcher import submission
 
@@ -67,8 +67,9 @@ from sweeps import ranks
 
 ranks._execute = lambda *_: time.sleep(60)  # an evaluation looks for a stop only at its end
 stop = SimpleNamespace(event=threading.Event())
+stop.seconds_left = lambda: -1 if stop.event.is_set() else 60
 job = SimpleNamespace(
-    submission=SimpleNamespace(folder=Path(sys.argv[1])), work=[SimpleNamespace(id="run")], grace_seconds=0.1,
+    submission=SimpleNamespace(folder=Path(sys.argv[1])), work=[SimpleNamespace(id="run")],
     pass_over=lambda work: None, code=lambda stop: print("raise it", file=sys.stderr) or 75,
 )
 threading.Timer(0.2, stop.event.set).start()
@@ -96,7 +97,7 @@ def told(monkeypatch: pytest.MonkeyPatch, facts: str, *, is_warned: bool) -> job
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     monkeypatch.setattr(job.signal, "signal", lambda *_: None)
-    stop = job.Stop()
+    stop = job.Stop(submission(Path("nowhere"), 1, 1, 0, 1))
     stop._take(job.signal.SIGUSR2 if is_warned else job.signal.SIGTERM, None)
     return stop
 
@@ -123,7 +124,26 @@ def test_why_a_job_is_told_to_end_decides_whether_it_comes_back(monkeypatch, is_
     assert stop.cause == cause
     assert stop.code(has_advanced=True) == code
     # What used up its time for nothing would do so again; what was preempted may have had none.
-    assert stop.code(has_advanced=False) == (1 if cause == Cause.TIMEOUT else code)
+    assert stop.code(has_advanced=False) == (TOO_SHORT_CODE if cause == Cause.TIMEOUT else code)
+
+
+def test_a_job_that_is_cancelled_while_it_makes_room_does_not_come_back(tmp_path, monkeypatch):
+    stop = told(monkeypatch, RUNNING.replace("PreemptTime=None", "PreemptTime=2026-01-01T00:00:00"), is_warned=False)
+    stop._submission = submission(tmp_path, 1, 1, 0, 1)
+    stop._submission.cancel(["7_0", "7_1"])
+    assert stop.cause == Cause.CANCELLED
+    assert stop.code(has_advanced=True) == 1
+
+
+def test_a_run_has_the_time_that_slurm_gives(monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr(job.time, "monotonic", lambda: now)
+    stop = told(monkeypatch, RUNNING, is_warned=True)
+    assert stop.seconds_left() == pytest.approx(60)  # of 90
+    assert stop.mirror_seconds == 10
+    stop._take(job.signal.SIGTERM, None)  # the warning is over: SLURM kills what is there in 30 s
+    assert stop.seconds_left() == pytest.approx(20)
+    assert stop.mirror_seconds == pytest.approx(5)
 
 
 @pytest.mark.parametrize("outcome", [Outcome("stopped"), None])
@@ -136,7 +156,7 @@ def test_a_job_that_is_told_to_end_leaves_the_cause_with_its_run(tmp_path, monke
     attempt = Attempt.start(directory)
     if outcome:
         attempt.end(outcome)
-    assert mine.code(stop) == 1  # nothing was saved
+    assert mine.code(stop) == TOO_SHORT_CODE  # nothing was saved
     seen = observe(mine.runs, work.id, work.evaluation_ids)
     assert seen == RunState(State.PENDING, Cause.TIMEOUT, "job 7_0 was told to end")
 

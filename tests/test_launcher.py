@@ -47,6 +47,7 @@ def test_time_limits_are_read_as_slurm_reads_them(text, expected):
         ({"jobs": 2, "runs_per_job": 3}, "launcher.runs_per_job=3: 1 where launcher.jobs is set"),
         ({"partitoin": "gpu"}, "did you mean 'launcher.partition'?"),
         ({"retries": -1}, "launcher.retries=-1"),
+        ({"mem_gb": float("inf")}, "launcher.mem_gb=inf"),
         ({"extra": {"job_name": "mine"}}, "launcher.extra=job_name: only options that the program does not set itself"),
         ({"extra": {"a b": "c"}}, "launcher.extra=a b: long names"),
         ({"extra": {"exclusive": False}}, "launcher.extra.exclusive=False"),
@@ -127,8 +128,8 @@ def test_a_submission_of_a_newer_program_is_refused_and_one_of_the_first_is_watc
     one.write()
     file = folder / RECORD_FILE
     record = json.loads(file.read_text())
-    file.write_text(json.dumps({**record, "schema": 4}))
-    with pytest.raises(UserError, match="schema=4: this program reads submissions of schema 1 to 3"):
+    file.write_text(json.dumps({**record, "schema": 5}))
+    with pytest.raises(UserError, match="schema=5: this program reads submissions of schema 1 to 4"):
         open_submissions(tmp_path)
     file.write_text(json.dumps({**record, "schema": 1, "runs": [{"id": run, "evaluations": {}} for run in one.runs]}))
     assert open_submissions(tmp_path) == [one]
