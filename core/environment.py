@@ -73,7 +73,8 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        if not mallopt(_M_MMAP_THRESHOLD, 2**30):
+            mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that older versions take
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 

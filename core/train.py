@@ -122,8 +122,6 @@ class Training:
         if config.train.epochs and not self.steps_per_epoch:
             found = f"train.batch_size={config.train.batch_size}: {len(self.pictures)} pictures are left to train on"
             raise RunFailed(Cause.BAD_DATA, found)
-        # Two epochs are kept because batches are read ahead of the step that uses them.
-        self.epoch_order = lru_cache(maxsize=2)(self._epoch_order)
         self.progress = Progress()
         if state:
             self.model.load_state_dict(state["model"])
@@ -181,7 +179,7 @@ class Training:
         """The numbers of this process's pictures of one step; each epoch is a permutation of its own."""
         epoch, place = divmod(step, self.steps_per_epoch)
         begin = place * self.config.train.batch_size + self.own_start
-        return self.epoch_order(epoch)[begin : begin + self.own_count]
+        return _epoch_order(len(self.pictures), self.config.seed, epoch)[begin : begin + self.own_count]
 
     def step(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """One optimizer step on the pictures x (uint8); returns loss, accuracy in percent and entropy in nats, (3,).
@@ -289,8 +287,11 @@ class Training:
         )
         checkpoint.previous(directory.checkpoint_file).unlink(missing_ok=True)
 
-    def _epoch_order(self, epoch: int) -> torch.Tensor:
-        return torch.randperm(len(self.pictures), generator=generator(self.config.seed, "shuffle", epoch))
+
+@lru_cache(maxsize=2)  # two epochs, because batches are read ahead of the step that uses them
+def _epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:
+    """Outside of the training, which a cache of its own methods would keep alive with its model."""
+    return torch.randperm(count, generator=generator(seed, "shuffle", epoch))
 
 
 def fix_arithmetic(threads: int) -> None:

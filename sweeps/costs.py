@@ -1,5 +1,6 @@
 """What a plan will cost, from finished runs where there are any, and the text of `action=plan`."""
 
+import heapq
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -104,10 +105,19 @@ class Speed:
         unseen = [tree for tree in trees if tree["kind"] not in self.evaluations]
         return seen + evaluation_work(run.config, unseen, self.info) / self.multiply_adds
 
-    def of_plan(self, plan: Plan) -> float:
-        """Seconds on one worker."""
-        training = sum(self.training(run) + self.evaluating(run, run.evaluations) for run in plan.train)
-        return training + sum(self.evaluating(run, self._missing(run)) for run in plan.evaluate)
+    def of_plan(self, plan: Plan, workers: int = 1) -> float:
+        """Seconds until the last of the workers is done, each of which takes the next run when it has none."""
+        busy_until = [0.0] * workers
+        for seconds in self._of_runs(plan):
+            heapq.heapreplace(busy_until, busy_until[0] + seconds)
+        return max(busy_until)
+
+    def _of_runs(self, plan: Plan) -> Iterator[float]:
+        """Seconds of each run, in the order in which they begin."""
+        for run in plan.evaluate:
+            yield self.evaluating(run, self._missing(run))
+        for run in plan.train:
+            yield self.training(run) + self.evaluating(run, run.evaluations)
 
     def _missing(self, run: PlannedRun) -> list[str]:
         """The evaluations that a trained run lacks."""
@@ -151,7 +161,7 @@ def _was_on_gpu(record: Mapping[str, Any]) -> bool:
 
 def estimate(plan: Plan, speed: Speed, workers: int) -> str:
     """How long a plan will take here, in words."""
-    seconds = speed.of_plan(plan) / max(1, workers) + (SWEEP_SECONDS if plan.to_do else 0)
+    seconds = speed.of_plan(plan, max(1, workers)) + (SWEEP_SECONDS if plan.to_do else 0)
     return f"estimated {duration(seconds)} on {workers} worker{'s' * (workers != 1)} ({speed.basis})"
 
 

@@ -90,7 +90,7 @@ class Stop:
 
     @contextmanager
     def ignored_after(self) -> Iterator[None]:
-        """The signals change nothing once the exit code is settled; at its exit Python would give them back their own way."""
+        """Once the exit code is settled signals change nothing; at its exit Python would let them end it instead."""
         yield
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)

@@ -28,7 +28,7 @@ TICK_SECONDS = 5.0
 """How often it looks for something to do."""
 REPORT_SECONDS = 30.0
 REST_FACTOR = 10
-"""After a sync it rests this many times as long as the sync took, so that it stays cheap for any study."""
+"""After a sync or a report it rests this many times as long as that took, so that it stays cheap for any study."""
 LONGEST_REST = 60.0
 NICENESS = 5
 PARTIAL_FILES = ("table.csv", "figure.png")
@@ -45,13 +45,17 @@ class PartialReport:
         self._build = build
         self._clock = clock
         self._finished = 0
-        self._built_at = float("-inf")
+        self._next = float("-inf")
+        self._has_built = False
         self._own: list[str] = []
 
     def refresh(self) -> None:
         """Build if runs finished since, but not too often."""
-        if self._clock() - self._built_at >= REPORT_SECONDS:
+        begin = self._clock()
+        if begin >= self._next:
             self._build_if_more()
+            took = self._clock() - begin
+            self._next = begin + took + max(REPORT_SECONDS if self._has_built else 0.0, REST_FACTOR * took)
 
     def close(self) -> None:
         """Build once more where the newest files are this process's and lack a run.
@@ -63,8 +67,8 @@ class PartialReport:
 
     def _build_if_more(self) -> None:
         finished = self._count_finished()
-        if finished != self._finished:
-            self._built_at = self._clock()
+        self._has_built = finished != self._finished
+        if self._has_built:
             self._finished = finished
             self._build(self._folder)
             self._own = self._stamps()

@@ -1,7 +1,9 @@
 """Training: it learns, it resumes exactly, and it says why it failed."""
 
+import gc
 import math
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -247,3 +249,19 @@ def test_checkpoints_hold_no_code_and_load_with_weights_only(tmp_path: Path, tin
         train(tiny(), directory, lambda: next(answers))
     state = torch.load(directory.checkpoint_file, weights_only=True)
     assert state["progress"]["step"] == 1
+
+
+def test_a_finished_training_leaves_nothing_behind(tiny, tmp_path):
+    """A worker trains one run after another; without waiting for Python's rare collections, a model must be gone."""
+    config = tiny()
+    training = Training(config, RunDirectory.create(tmp_path, config))
+    training.step(training.pictures.batch(training.indices(0)))
+    training.close()
+    left = weakref.ref(training.model)
+    gc.collect()
+    gc.disable()
+    try:
+        del training
+        assert left() is None
+    finally:
+        gc.enable()

@@ -142,7 +142,7 @@ HEADER = f"{'case':34} {'contender':26} {'n':>2}  {'per second':32} {'per CPU se
 
 def shown(line: Line) -> str:
     """The line as text."""
-    digits = ",.0f" if max(line.values) >= 100 else ".3g"
+    digits = ",.0f" if max(line.values, default=0) >= 100 else ".3g"
     columns = [
         f"{line.case:34} {line.contender:26} {len(line.values):2d}",
         f"{spread(line.values, digits) + ' ' + line.unit:32}",

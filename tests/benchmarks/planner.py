@@ -54,6 +54,7 @@ def lines(quick: bool) -> Iterator[Line]:
             mirrored[cells] = line
             yield line
     yield _expected(mirrored)
+    seconds["MLflow sync"] = {cells: cells / line.values[0] for cells, line in mirrored.items()}
     for command, by_cells in seconds.items():
         sizes = ", ".join(f"{took:.1f} s at {cells:,}" for cells, took in by_cells.items())
         yield Line("planner", f"{command}: growth exponent", "ours", "", (_exponent(by_cells),), note=sizes)
@@ -69,7 +70,8 @@ def _of_one_size(folder: Path, side: int, rounds: int) -> Iterator[tuple[str, in
     fill(request.runs, {run.id: run.evaluation_ids.values() for run in grid.runs().values()})
     commands["status"] = [*RUN, *words, "action=status"]
     commands["collect"] = [sys.executable, "-c", COLLECT, str(request.report_dir)]
-    for command in ("status", "collect"):
+    commands["plan, half done"] = commands["plan"]
+    for command in ("plan, half done", "status", "collect"):
         yield command, cells, _line(command, cells, commands[command], folder, rounds)
     yield "report", cells, _line("report", cells, [*RUN, *words, "action=report"], folder, 1)
 
