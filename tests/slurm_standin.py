@@ -36,7 +36,7 @@ for state in $ENDED; do echo "$JOB|100_$i|$state|n1|${CODE:-0:9}"; i=$((i + 1));
 """
 SCONTROL = """#!/bin/sh
 case "$*" in
-  "show config") echo "MaxArraySize            = ${ARRAY:-1001}" ;;
+  "show config") echo "KillWait                = 7 sec"; echo "MaxArraySize            = ${ARRAY:-1001}" ;;
   *) echo "PartitionName=main Default=YES MaxTime=1-00:00:00 State=UP" ;;
 esac
 """

@@ -3,6 +3,9 @@
 import json
 import time
 
+from core.attempts import Attempt, Outcome
+from core.errors import Cause
+from core.rundir import RunDirectory
 from sweeps.submission import open_submissions
 from tests.commandline import call
 from tests.slurm_standin import ASK, THREE, end_jobs, queued
@@ -14,6 +17,8 @@ def test_cancel_takes_the_jobs_of_the_study_out_of_the_queue(cluster):
     assert done.returncode == 0
     assert "cancelled the jobs 100" in done.stdout
     assert queued(cluster) == []
+    (one,) = open_submissions(cluster / "outputs")
+    assert [one.is_cancelled(f"100_{index}") for index in (0, 1, 2, 3)] == [True, True, True, False]
 
 
 def test_status_counts_what_waits(cluster):
@@ -120,3 +125,24 @@ def test_plan_says_what_is_queued_or_that_it_does_not_know(cluster, monkeypatch)
     monkeypatch.setenv("NO_ANSWER", "1")
     shown = call(cluster, *THREE, "action=plan").stdout
     assert "what is queued is not known: squeue: slurm_load_jobs error" in shown
+
+
+def test_a_job_whose_time_was_too_short_says_so(cluster, monkeypatch):
+    call(cluster, *THREE)
+    end_jobs(cluster, monkeypatch, "FAILED")
+    monkeypatch.setenv("CODE", "76:0")
+    shown = call(cluster, *THREE, "action=status").stdout
+    assert "timeout: job 100_0 FAILED on n1, exit code 76:0; nothing was finished or saved in launcher.time" in shown
+
+
+def test_a_job_that_saved_and_could_not_be_queued_again_keeps_its_cause(cluster, monkeypatch):
+    call(cluster, *THREE)
+    one = end_jobs(cluster, monkeypatch, "FAILED")
+    monkeypatch.setenv("CODE", "75:0")
+    monkeypatch.setenv("SLURM_JOB_ID", "100_0")
+    (work,) = one.work(one.runs[:1])
+    attempt = Attempt.start(RunDirectory.create(cluster / "outputs" / "runs", work.config))
+    attempt.end(Outcome("stopped"))
+    attempt.stopped_for(Cause.PREEMPTED, "job 100_0 was told to end")
+    shown = call(cluster, *THREE, "action=status").stdout
+    assert "preempted: job 100_0 FAILED on n1, exit code 75:0; it saved its run and could not be queued again" in shown

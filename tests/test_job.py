@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,7 @@ from core.errors import Cause
 from core.lease import OWN_STALE_SECONDS, this_process
 from core.rundir import RunDirectory
 from core.states import RunState, State, observe
-from sweeps import job, request, slurm
+from sweeps import job, ranks, request, slurm
 from sweeps.grid import expand
 from sweeps.local import Work
 from sweeps.submission import REQUEUE_CODE, TOO_SHORT_CODE
@@ -174,3 +176,15 @@ def test_a_job_says_nothing_of_attempts_that_it_did_not_stop(tmp_path, monkeypat
     before = directory.attempts_file.read_bytes()
     mine.code(stop)
     assert directory.attempts_file.read_bytes() == before
+
+
+def test_a_job_comes_back_where_only_another_of_its_processes_was_told_to_stop(tmp_path, monkeypatch):
+    mine, _ = job_of_one(tmp_path)
+    announced: list[object] = []
+    group = SimpleNamespace(announce=announced.append)
+    monkeypatch.setattr(ranks.Group, "lead", lambda *_: (group, 1))
+    monkeypatch.setattr(ranks, "_execute", lambda *_: Outcome("stopped"))
+    monkeypatch.setattr(ranks, "SIGNAL_SECONDS", 0.1)
+    stop = SimpleNamespace(event=threading.Event())
+    assert ranks.execute_together(mine, SimpleNamespace(global_rank=0, num_tasks=2), stop) == REQUEUE_CODE
+    assert announced == [None]

@@ -266,4 +266,6 @@ def test_sbatch_text(cluster, tmp_path):
     for found, shown in {str(one.folder): "SUBMISSION", one.code: "CODE", one.name: "NAME"}.items():
         text = text.replace(found, shown)
     assert text == GOLDEN.read_text()
-    assert json.loads((one.folder / "submission.json").read_text())["array_jobs"] == ["100"]
+    record = json.loads((one.folder / "submission.json").read_text())
+    assert record["array_jobs"] == ["100"]
+    assert record["kill_seconds"] == 7  # the cluster's KillWait
