@@ -87,9 +87,14 @@ def perform(requests: list[Request]) -> int:
 
 
 def check_device(grid: Grid) -> None:
-    """Raises: UserError if runs are to train here on a GPU and there is none."""
-    is_here = grid.request.launcher.name != "slurm" and grid.machine()["machine.device"] == "cuda"
-    if is_here and not gpus() and not torch_has_gpu():
+    """Raises: UserError if runs are to train here on a GPU and there is none, or none that torch can use."""
+    device, listed = grid.machine()["machine.device"], gpus()
+    if grid.request.launcher.name == "slurm" or device == "cpu" or (device == "auto" and not listed):
+        return
+    if not torch_has_gpu():
+        if listed:  # else runs would train on the CPU, one at a time, without a word
+            why = "cpu, as torch can use none of the GPUs that nvidia-smi or CUDA_VISIBLE_DEVICES list"
+            raise InvalidValue("machine.device", device, f"{why} (the driver may be older than torch's CUDA)")
         raise InvalidValue("machine.device", "cuda", "cpu or auto, as this machine has no GPU")
 
 

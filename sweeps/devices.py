@@ -23,6 +23,6 @@ def gpus() -> list[str]:
 
 
 def torch_has_gpu() -> bool:
-    """Whether torch finds a GPU where nvidia-smi is missing; asked in a process of its own, which takes seconds."""
+    """Whether torch can use a GPU; asked in a process of its own, which takes seconds."""
     code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import devices
+from tests.commandline import TWO_CELLS, call
 
 
 @pytest.fixture
@@ -34,3 +35,12 @@ def test_the_users_choice_counts(smi, monkeypatch, visible: str, expected: list[
     smi("GPU 0: A\nGPU 1: A\nGPU 2: A\nGPU 3: A")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices.gpus() == expected
+
+
+def test_gpus_that_torch_cannot_use_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    done = call(tmp_path, *TWO_CELLS)
+    assert done.returncode == 2
+    assert "machine.device=auto: cpu, as torch can use none of the GPUs" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert call(tmp_path, *TWO_CELLS, "action=plan", "machine.device=cpu").returncode == 0
