@@ -1,11 +1,12 @@
-"""The attempts at a run: `attempts.jsonl`, one line at the start and one at the end of each.
+"""The attempts at a run: `attempts.jsonl`, one line at the start and one at the end of each, and one more where a SLURM
+job was told to end.
 
-    {"event": "start", "attempt", "host", "pid", "job", "commit", "dirty", "time"}
+    {"event": "start", "attempt", "host", "pid", "job", "restart", "commit", "dirty", "time"}
     {"event": "end", "attempt", "outcome", "cause", "message", "time"}
     {"event": "stop", "attempt", "cause", "message", "time"}
 
-A start without an end is an attempt that is under way, or whose process was killed. The last of these says why a
-SLURM job was told to end during the attempt: it learns that from SLURM, when its worker has saved the run.
+A start without an end is an attempt that is under way, or whose process was killed. A stop says why the job was told
+to end, which it learns from SLURM when its worker has saved the run.
 """
 
 import json
@@ -44,16 +45,17 @@ class Attempt:
         starts = [line["attempt"] for line in read_lines(directory.attempts_file) if line["event"] == "start"]
         attempt = cls(directory, max(starts, default=0) + 1)
         commit, dirty = source_version()
-        process = {"host": socket.gethostname(), "pid": os.getpid(), "job": slurm_job()[0]}
+        job, restart = slurm_job()
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "restart": restart}
         attempt._write(event="start", **process, commit=commit, dirty=dirty)
         return attempt
 
     @classmethod
     def newest_of_this_job(cls, directory: RunDirectory) -> "Attempt | None":
-        """The newest attempt, if it is one of this SLURM job and did not end by itself."""
+        """The newest attempt, if it is one of this SLURM job, since its last restart, and did not end by itself."""
         lines = list(read_lines(directory.attempts_file))
         starts = [line for line in lines if line["event"] == "start"]
-        if not starts or starts[-1].get("job") != slurm_job()[0]:
+        if not starts or (starts[-1].get("job"), starts[-1].get("restart")) != slurm_job():
             return None
         is_stopped = lines[-1]["event"] == "start" or lines[-1].get("outcome") == "stopped"
         return cls(directory, starts[-1]["attempt"]) if is_stopped else None

@@ -215,18 +215,31 @@ def cancel(grid: Grid, console: Console) -> None:
             (own if wanted >= set(runs) else shared).add(task.id)
     # A whole array by its number, as there may be thousands of tasks.
     left = {task.job for _, _, task in tasks if task.id not in own}
-    for submission in submissions:  # or one that SLURM has just preempted would come back to the queue
-        ended = [task.id for of, _, task in tasks if of is submission and task.id in own]
-        with suppress(PermissionError):  # another user's, which SLURM decides upon
-            if ended:
-                submission.cancel(ended)
+    noted = _note_cancelled(tasks, own)
     jobs = sorted({one.partition("_")[0] if one.partition("_")[0] not in left else one for one in own})
-    slurm.cancel(jobs)
+    try:
+        slurm.cancel(jobs)
+    except SlurmUnavailable:
+        for submission in noted:
+            submission.withdraw_cancelled()
+        raise
     if jobs:
         console.print(f"cancelled the jobs {' '.join(jobs)}; submitting again goes on from here")
     if shared:
         named = " ".join(sorted(shared))
         console.print(f"not cancelled, as they have runs of other requests too: {named}; scancel ends them")
+
+
+def _note_cancelled(tasks: Sequence[tuple[Submission, int, Task]], own: Set[str]) -> list[Submission]:
+    """Note which tasks do not come back to the queue, as one would that SLURM has just preempted; where it is noted."""
+    noted = []
+    for submission in {of.folder: of for of, _, _ in tasks if of.user == getpass.getuser()}.values():
+        ended = [task.id for of, _, task in tasks if of is submission and task.id in own]
+        with suppress(OSError):  # a precaution only: a full disk must not keep jobs running
+            if ended:
+                submission.note_cancelled(ended)
+                noted.append(submission)
+    return noted
 
 
 def _without_gone_owner(state: RunState, directory: RunDirectory, in_queue: Set[str]) -> RunState:
@@ -270,7 +283,7 @@ def _join(state: RunState, submission: Submission, task: Task, run: str) -> tupl
         advice = "; nothing was finished or saved in launcher.time: raise it"
         return RunState(State.FAILED, Cause.TIMEOUT, f"{said}, exit code {task.note}{advice}"), ""
     if task.note == f"{REQUEUE_CODE}:0" and state.cause:
-        advice = "; it saved its run and could not be queued again: submit again to go on"
+        advice = "; it was told to end and could not be queued again: submit again to go on"
         return RunState(State.FAILED, state.cause, f"{said}, exit code {task.note}{advice}"), ""
     if cause == Cause.KILLED and submission.tells_of_memory(task.id):
         cause = Cause.OUT_OF_MEMORY  # clusters that watch memory without cgroups only write it down

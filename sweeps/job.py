@@ -5,8 +5,8 @@ sweep does; what other jobs hold or have done it passes over, once it is clear t
 it must end, it saves its run and adds to its attempts why. SIGUSR2 announces the time limit or a preemption. SIGTERM is
 either of these where they came without a word, or a scancel, which must not bring the job back: SLURM is asked which.
 
-Exit codes: 0 nothing is left to do here, 1 a run failed or a scancel stopped it, 75 saved and to be queued again, which
-its batch script does, 76 nothing was saved in its time, of which it would need more.
+Exit codes: 0 nothing is left to do here, 1 a run failed, or a scancel stopped it or what SLURM does not tell, 75 told
+to end and to be queued again, which its batch script does, 76 nothing was saved in its time: it would need more.
 """
 
 import math
@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -63,20 +62,41 @@ def main(folder: Path, array: int) -> int:
         return job.execute(stop)
 
 
+class Flag:
+    """As threading.Event, whose `set` in a signal handler may wait for ever for a lock of what it interrupts."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float = math.inf) -> bool:
+        end = time.monotonic() + seconds
+        while not self._is_set and (left := end - time.monotonic()) > 0:
+            time.sleep(min(REFRESH_SECONDS, left))
+        return self._is_set
+
+
 class Stop:
     """Whether a signal asked this job to end, until when, why, and with which code it then does."""
 
     SAVING_SHARE = 2 / 3
     """Of the time between a signal and the end, what a run has to be saved; the rest is for all that ends after it."""
-    MIRROR_SHARE = 1 / 6
+    ASKING_SHARE = 1 / 6
+    """The same for a last synchronisation with MLflow, and for SLURM's answer."""
 
     def __init__(self, submission: Submission) -> None:
-        self.event = threading.Event()
+        self.event = Flag()
         self._submission = submission
         self._is_warned = False
         self._end = math.inf
         """When, by time.monotonic(), a run must be saved."""
-        self.mirror_seconds = MIRROR_SECONDS
+        self.patience = MIRROR_SECONDS
+        """Seconds for each of what is asked after that."""
         signal.signal(signal.SIGTERM, self._take)
         signal.signal(signal.SIGUSR2, self._take)
 
@@ -85,7 +105,7 @@ class Stop:
         self._is_warned |= is_warning
         seconds = self._submission.signal_seconds if is_warning else self._submission.kill_seconds
         self._end = min(self._end, time.monotonic() + self.SAVING_SHARE * seconds)
-        self.mirror_seconds = min(self.mirror_seconds, self.MIRROR_SHARE * seconds)
+        self.patience = min(self.patience, self.ASKING_SHARE * seconds)
         self.event.set()
 
     @contextmanager
@@ -104,7 +124,7 @@ class Stop:
         """Why it was asked to; None where SLURM does not say."""
         if self._submission.is_cancelled(slurm_job()[0]):
             return Cause.CANCELLED
-        told = why_told_to_end(*slurm_job())
+        told = why_told_to_end(*slurm_job(), self.patience)
         return Cause.TIMEOUT if self._is_warned and told != Cause.PREEMPTED else told
 
     def code(self, has_advanced: bool) -> int:
@@ -147,8 +167,12 @@ class Job:
     def _saved(self, run: str) -> dict[Path, int]:
         """When what the run has was written."""
         directory = RunDirectory(self.runs, run)
-        files = [directory.checkpoint_file, *directory.evaluations.glob("*.json")]
-        return {file: file.stat().st_mtime_ns for file in files if file.exists()}
+        saved = {}
+        with suppress(OSError):  # a network disk that is away must not keep a job from coming back
+            for file in (directory.checkpoint_file, *directory.evaluations.glob("*.json")):
+                if file.exists():
+                    saved[file] = file.stat().st_mtime_ns
+        return saved
 
     def execute(self, stop: Stop) -> int:
         """Execute all that is missing, in a worker process; the exit code."""
@@ -221,7 +245,7 @@ def _mirror(submission: Submission, stop: Stop) -> Iterator[None]:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(stop.mirror_seconds)
+            process.wait(stop.patience)
         except subprocess.TimeoutExpired:
             process.terminate()
 

@@ -112,8 +112,8 @@ class LocalLauncher:
             process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
         left = seconds_left or (lambda: deadline - time.monotonic())
-        while not self.finished and left() > 0:
-            time.sleep(min(LOOK_SECONDS, left()))
+        while not self.finished and (now := left()) > 0:
+            time.sleep(min(LOOK_SECONDS, now))
         late = list(self._processes.values())
         for process in late:
             process.kill()

@@ -46,16 +46,20 @@ class PartialReport:
         self._clock = clock
         self._finished = 0
         self._next = float("-inf")
-        self._has_built = False
         self._own: list[str] = []
 
     def refresh(self) -> None:
         """Build if runs finished since, but not too often."""
         begin = self._clock()
-        if begin >= self._next:
-            self._build_if_more()
+        if begin < self._next:
+            return
+        rest = REPORT_SECONDS  # also after one that failed
+        try:
+            if not self._build_if_more():
+                rest = 0.0
+        finally:
             took = self._clock() - begin
-            self._next = begin + took + max(REPORT_SECONDS if self._has_built else 0.0, REST_FACTOR * took)
+            self._next = begin + took + max(rest, REST_FACTOR * took)
 
     def close(self) -> None:
         """Build once more where the newest files are this process's and lack a run.
@@ -65,13 +69,15 @@ class PartialReport:
         if any(mine and mine == now for mine, now in zip(self._own, self._stamps(), strict=False)):
             self._build_if_more()
 
-    def _build_if_more(self) -> None:
+    def _build_if_more(self) -> bool:
+        """Whether there was more."""
         finished = self._count_finished()
-        self._has_built = finished != self._finished
-        if self._has_built:
-            self._finished = finished
-            self._build(self._folder)
-            self._own = self._stamps()
+        if finished == self._finished:
+            return False
+        self._finished = finished
+        self._build(self._folder)
+        self._own = self._stamps()
+        return True
 
     def _stamps(self) -> list[str]:
         return [stamp(self._folder / name) for name in PARTIAL_FILES]

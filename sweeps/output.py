@@ -9,7 +9,7 @@ from sweeps.request import Request
 
 
 def check(request: Request) -> None:
-    """Raises: UserError if output_dir is something else than a folder, or its disk is full."""
+    """Raises: UserError if output_dir is no folder, cannot be read or, where the action writes, written, or is full."""
     output = request.output
     try:
         there = next(folder for folder in (output, *output.parents) if folder.exists())

@@ -162,18 +162,21 @@ def cancel(jobs: Sequence[str]) -> None:
         _ask("scancel", *jobs)
 
 
-def why_told_to_end(job: str, restarts: int) -> Cause | None:
-    """Why a job that has begun `restarts` times before got SIGTERM; None where SLURM does not answer.
+def why_told_to_end(job: str, restarts: int, seconds: float) -> Cause | None:
+    """Why a job that has begun `restarts` times before got SIGTERM; None where SLURM does not answer within `seconds`.
 
     Preempted where SLURM has already counted another restart: it queues the job again, to make room or for an operator.
+    None also where SLURM lets the job run: srun ends the other processes of one that lost one.
     """
     try:
-        facts = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "show", "job", "--oneliner", job)))
+        facts = dict(re.findall(r"(\w+)=(\S+)", _ask("scontrol", "show", "job", "--oneliner", job, seconds=seconds)))
     except SlurmUnavailable:
         return None
     if facts.get("PreemptTime", "None") not in ("None", "N/A") or int(facts.get("Restarts", 0)) > restarts:
         return Cause.PREEMPTED
-    return Cause.TIMEOUT if facts.get("Reason") == "TimeLimit" else Cause.CANCELLED
+    if facts.get("Reason") == "TimeLimit":
+        return Cause.TIMEOUT
+    return None if facts.get("JobState") == "RUNNING" else Cause.CANCELLED
 
 
 def _minutes_since(moment: float) -> int:
@@ -188,15 +191,15 @@ def _fields(lines: str, count: int) -> Iterator[list[str]]:
             yield fields
 
 
-def _ask(*command: str) -> str:
+def _ask(*command: str, seconds: float = CALL_SECONDS) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=CALL_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
     except FileNotFoundError:
         raise SlurmUnavailable(f"no {command[0]} on the path: this is no machine of the cluster") from None
     except OSError as error:
         raise SlurmUnavailable(f"{command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise SlurmUnavailable(f"{command[0]} did not answer within {CALL_SECONDS:.0f} s") from None
+        raise SlurmUnavailable(f"{command[0]} did not answer within {seconds:.0f} s") from None
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise SlurmUnavailable(f"{command[0]}: {said}")

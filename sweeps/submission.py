@@ -37,7 +37,7 @@ MEMORY_WORDS = ("oom-kill", "oom_kill", "exceeded memory limit")
 _LINE_START = b'{"id": "'
 """Of every line of runs.jsonl: most need not be read further."""
 REQUEUE_CODE = 75
-"""Exit code of a job that saved its run and wants to be queued again (EX_TEMPFAIL)."""
+"""Exit code of a job that was told to end and wants to be queued again (EX_TEMPFAIL)."""
 TOO_SHORT_CODE = 76
 """Exit code of a job that used up its time limit without finishing or saving anything."""
 
@@ -88,12 +88,20 @@ class Submission:
         """The tasks that action=cancel has ended, a line each: none of them comes back to the queue."""
         return self.folder / CANCELLED_FILE
 
-    def cancel(self, tasks: Iterable[str]) -> None:
+    def note_cancelled(self, tasks: Iterable[str]) -> None:
         with open(self.cancelled_file, "a") as file:
             file.writelines(f"{task}\n" for task in tasks)
 
+    def withdraw_cancelled(self) -> None:
+        """SLURM did not end them."""
+        self.cancelled_file.unlink(missing_ok=True)
+
     def is_cancelled(self, task: str) -> bool:
-        return self.cancelled_file.exists() and task in self.cancelled_file.read_text().split()
+        """False where the file cannot be read just now: the batch script looks there too."""
+        try:
+            return task in self.cancelled_file.read_text().split()
+        except OSError:
+            return False
 
     @property
     def job_names(self) -> list[str]:

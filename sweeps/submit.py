@@ -309,8 +309,11 @@ def _teardown(submission: Submission) -> list[str]:
         f"log={shlex.quote(str(log.parent))}/{log.name}",
         # Not SLURM's count of restarts, which has preemptions too; and not again where it cannot be written.
         f'is_seldom() {{ echo >> "$log.kills" && [ "$(wc -l < "$log.kills")" -le {submission.retries} ]; }}',
-        # The controller may be away for a while.
-        f'insist() {{ for try in $(seq {TRIES}); do "$@" && return; sleep {TRY_SECONDS}; done; }}',
+        # The controller may be away for a while; what it refuses, it will refuse again.
+        f"insist() {{ for try in $(seq {TRIES}); do",
+        '  said=$("$@" 2>&1) && echo "$said" && return',
+        f"  case $said in *pending*|*disabled*|*nvalid*|*enied*) break ;; *) sleep {TRY_SECONDS} ;; esac",
+        'done; echo "$said"; return 1; }',
         "case $code in",
         f"  {REQUEUE_CODE}) again=true ;;  # saved before its time is over, with work left",
         "  140|143) told=true ;;  # told to end before it listened",

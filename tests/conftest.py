@@ -8,9 +8,14 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from core.config import RunConfig, run_config, unflatten
 from tests import slurm_standin
+
+# On a busy machine an example may take any time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TINY: dict[str, Any] = {
     "data.image_size": 16,

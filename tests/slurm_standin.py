@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.submission import Submission, open_submissions
+from sweeps.submission import Submission, open_submissions, split, tasks_for
 
 ASK = ["study=augment_pairs", "scale=smoke", "launcher=slurm", "tracking.enabled=false"]
 THREE = [*ASK, "augment.transforms.0=crop,color", "augment.transforms.1=crop"]
@@ -69,6 +69,21 @@ def end_jobs(where: Path, monkeypatch: pytest.MonkeyPatch, states: str) -> Submi
     monkeypatch.setenv("JOB", one.job_names[0])
     monkeypatch.setenv("ENDED", states)
     return one
+
+
+def submission(folder: Path, count: int, runs_per_job: int, jobs: int, limit: int) -> Submission:
+    return Submission(
+        folder=folder,
+        study="study",
+        runs=tuple(f"{number:016x}" for number in range(count)),
+        machine={},
+        code="",
+        runs_per_job=runs_per_job,
+        jobs=min(jobs, count),
+        retries=3,
+        tracking_uri="",
+        arrays=split(tasks_for(count, runs_per_job, jobs), limit),
+    )
 
 
 def queued(where: Path) -> list[str]:

@@ -58,7 +58,7 @@ def test_every_name_of_the_config_is_registered():
 chains = st.lists(st.sampled_from(TRANSFORMS), max_size=4).map(tuple)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     transforms=chains,
     shared=st.sampled_from([(), ("crop",), ("crop", "color"), ("blur",)]),

@@ -165,7 +165,7 @@ def test_motion_blur_smears_a_point_along_its_direction():
     assert difference(smeared(3 * math.pi / 4, 8.0), diagonal.flip(1)) < 1e-5
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(size=st.integers(8, 40), low=st.floats(0, 1), width=st.floats(0, 1), seed=st.integers(0, 2**31))
 def test_motion_blur_weights_are_shares_and_keep_flat_pictures(size: int, low: float, width: float, seed: int):
     config = AugmentConfig(motion_blur_length=(low, low + width * (1 - low)), motion_blur_p=1.0)

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps import submit
 from sweeps.launcher import SlurmSettings
-from tests.test_launcher import submission
+from tests.slurm_standin import submission
 
 PREEMPTED = "JobId=8 JobState=COMPLETING Reason=None PreemptTime=2026-01-01T00:00:00"
 TIME_LIMIT = "JobId=8 JobState=COMPLETING Reason=TimeLimit PreemptTime=None"
@@ -40,7 +40,7 @@ def end(
         one.log("7_0").write_text(log)
     standin = scontrol or f'scontrol() {{ [ "$1" = requeue ] && echo "$@" >&2 || echo "{facts}"; }}'
     if cancelled:
-        one.cancel(cancelled)
+        one.note_cancelled(cancelled)
     program = f"({'kill -TERM $$; ' * is_told}exit {code})"
     parameters = submit._parameters(one, 0, SlurmSettings(setup=list(setup)), "")
     lines = [standin, *parameters["setup"], program, *submit._teardown(one)]
@@ -50,7 +50,7 @@ def end(
     for _ in range(times):
         done = subprocess.run(["bash", "-c", "\n".join(lines)], env=variables, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
-        requeued.append(done.stderr.splitlines().count("requeue 7_0"))
+        requeued.append(done.stdout.splitlines().count("requeue 7_0"))
     return requeued
 
 
@@ -113,3 +113,9 @@ def test_a_controller_that_is_away_is_asked_again(tmp_path):
 def test_what_action_cancel_ended_does_not_come_back(tmp_path, cancelled, again):
     (tmp_path / "a folder with 'quotes'").mkdir()
     assert end(tmp_path, 75, PREEMPTED, is_told=True, cancelled=cancelled) == [again]
+
+
+def test_what_the_controller_refuses_is_not_asked_again(tmp_path):
+    refuses = f"scontrol() {{ echo >> '{tmp_path}/calls'; echo 'Job is pending execution' >&2; return 1; }}"
+    assert end(tmp_path, 75, scontrol=refuses) == [0]
+    assert (tmp_path / "calls").read_text() == "\n"

@@ -43,6 +43,16 @@ def test_how_jobs_ended_is_told_apart_with_one_question_to_the_queue_and_one_to_
     assert (cluster / "calls").read_text().split() == ["squeue", "sacct"]
 
 
+def test_what_slurm_does_not_cancel_is_not_noted_as_cancelled(cluster):
+    call(cluster, *THREE)
+    (cluster / "bin" / "scancel").write_text("#!/bin/sh\necho 'scancel: error: Access denied' >&2; exit 1\n")
+    done = call(cluster, *THREE, "action=cancel")
+    assert done.returncode == 2
+    assert "Access denied" in done.stderr
+    (one,) = open_submissions(cluster / "outputs")
+    assert not one.is_cancelled("100_0")
+
+
 def test_cancel_leaves_other_requests_jobs_alone_and_names_those_that_it_shares(cluster):
     other = ["study=temperature", *ASK[1:]]
     call(cluster, *THREE)
@@ -145,4 +155,6 @@ def test_a_job_that_saved_and_could_not_be_queued_again_keeps_its_cause(cluster,
     attempt.end(Outcome("stopped"))
     attempt.stopped_for(Cause.PREEMPTED, "job 100_0 was told to end")
     shown = call(cluster, *THREE, "action=status").stdout
-    assert "preempted: job 100_0 FAILED on n1, exit code 75:0; it saved its run and could not be queued again" in shown
+    assert (
+        "preempted: job 100_0 FAILED on n1, exit code 75:0; it was told to end and could not be queued again" in shown
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets.folder import default_loader
@@ -45,7 +45,6 @@ def test_orientation_and_transparency_are_ignored_as_in_torchvision(tmp_path: Pa
     assert np.array_equal(decode.decode(tmp_path / "clear.png", 20), np.asarray(rgb()))
 
 
-@settings(deadline=None)
 @given(width=st.integers(1, 40), height=st.integers(1, 40), size=st.sampled_from([8, 16, 33]))
 def test_a_plain_picture_of_any_shape_stays_plain(tmp_path_factory: pytest.TempPathFactory, width, height, size):
     file = tmp_path_factory.getbasetemp() / "plain.png"

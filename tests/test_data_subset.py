@@ -1,7 +1,7 @@
 """Subsets: balanced, nested, and a matter of names alone."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.data.subset import subset
@@ -13,7 +13,6 @@ def names(labels: list[int]) -> list[str]:
     return [f"train/{label}/{number}.jpg" for number, label in enumerate(labels)]
 
 
-@settings(deadline=None)
 @given(LABELS, st.integers(1, 70))
 def test_classes_are_as_equal_as_they_can_be(labels, size):
     labels_N = np.array(labels)
@@ -24,7 +23,6 @@ def test_classes_are_as_equal_as_they_can_be(labels, size):
     assert counts[~exhausted].size == 0 or counts.max() <= counts[~exhausted].min() + 1
 
 
-@settings(deadline=None)
 @given(LABELS, st.integers(1, 60), st.integers(1, 60))
 def test_a_smaller_subset_is_part_of_a_larger_one(labels, one, other):
     small, large = sorted((one, other))
@@ -32,7 +30,6 @@ def test_a_smaller_subset_is_part_of_a_larger_one(labels, one, other):
     assert set(subset(names(labels), labels_N, small)) <= set(subset(names(labels), labels_N, large))
 
 
-@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_the_files_does_not_matter(random):
     labels = [0, 1, 2] * 20

@@ -22,7 +22,7 @@ from sweeps.grid import expand
 from sweeps.local import Work
 from sweeps.submission import REQUEUE_CODE, TOO_SHORT_CODE
 from tests.pictures import pictures
-from tests.test_launcher import submission
+from tests.slurm_standin import submission
 
 
 def test_a_job_refuses_other_code_than_was_submitted(tmp_path, capsys):
@@ -85,10 +85,13 @@ def test_a_job_of_several_processes_ends_in_time_though_it_evaluates(tmp_path):
     assert "raise it" in done.stderr
 
 
-def told(monkeypatch: pytest.MonkeyPatch, facts: str, *, is_warned: bool) -> job.Stop:
-    """A stop of job 7_0, of which SLURM says what `facts` says; an empty text: it does not answer."""
+def told(monkeypatch: pytest.MonkeyPatch, facts: str, *, is_warned: bool, folder: Path = Path("nowhere")) -> job.Stop:
+    """A stop of job 7_0, of which SLURM says what `facts` says; an empty text: it does not answer.
 
-    def answer(*command: str) -> str:
+    folder: of its submission.
+    """
+
+    def answer(*command: str, seconds: float) -> str:
         assert command[-1] == "7_0"
         if not facts:
             raise slurm.SlurmUnavailable("no answer")
@@ -99,7 +102,7 @@ def told(monkeypatch: pytest.MonkeyPatch, facts: str, *, is_warned: bool) -> job
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     monkeypatch.setattr(job.signal, "signal", lambda *_: None)
-    stop = job.Stop(submission(Path("nowhere"), 1, 1, 0, 1))
+    stop = job.Stop(submission(folder, 1, 1, 0, 1))
     stop._take(job.signal.SIGUSR2 if is_warned else job.signal.SIGTERM, None)
     return stop
 
@@ -118,6 +121,7 @@ ENDING = "JobState=COMPLETING Reason=None Restarts=2 PreemptTime=None"
         (False, ENDING.replace("Restarts=2", "Restarts=3"), Cause.PREEMPTED, REQUEUE_CODE),
         (False, ENDING.replace("Reason=None", "Reason=TimeLimit"), Cause.TIMEOUT, REQUEUE_CODE),
         (False, ENDING, Cause.CANCELLED, 1),
+        (False, RUNNING, None, 1),
         (False, "", None, 1),
     ],
 )
@@ -130,9 +134,9 @@ def test_why_a_job_is_told_to_end_decides_whether_it_comes_back(monkeypatch, is_
 
 
 def test_a_job_that_is_cancelled_while_it_makes_room_does_not_come_back(tmp_path, monkeypatch):
-    stop = told(monkeypatch, RUNNING.replace("PreemptTime=None", "PreemptTime=2026-01-01T00:00:00"), is_warned=False)
-    stop._submission = submission(tmp_path, 1, 1, 0, 1)
-    stop._submission.cancel(["7_0", "7_1"])
+    submission(tmp_path, 1, 1, 0, 1).note_cancelled(["7_0", "7_1"])
+    facts = RUNNING.replace("PreemptTime=None", "PreemptTime=2026-01-01T00:00:00")
+    stop = told(monkeypatch, facts, is_warned=False, folder=tmp_path)
     assert stop.cause == Cause.CANCELLED
     assert stop.code(has_advanced=True) == 1
 
@@ -142,10 +146,10 @@ def test_a_run_has_the_time_that_slurm_gives(monkeypatch):
     monkeypatch.setattr(job.time, "monotonic", lambda: now)
     stop = told(monkeypatch, RUNNING, is_warned=True)
     assert stop.seconds_left() == pytest.approx(60)  # of 90
-    assert stop.mirror_seconds == 10
+    assert stop.patience == 10
     stop._take(job.signal.SIGTERM, None)  # the warning is over: SLURM kills what is there in 30 s
     assert stop.seconds_left() == pytest.approx(20)
-    assert stop.mirror_seconds == pytest.approx(5)
+    assert stop.patience == pytest.approx(5)
 
 
 @pytest.mark.parametrize("outcome", [Outcome("stopped"), None])
@@ -188,3 +192,22 @@ def test_a_job_comes_back_where_only_another_of_its_processes_was_told_to_stop(t
     stop = SimpleNamespace(event=threading.Event())
     assert ranks.execute_together(mine, SimpleNamespace(global_rank=0, num_tasks=2), stop) == REQUEUE_CODE
     assert announced == [None]
+
+
+def test_a_flag_is_waited_for():
+    flag = job.Flag()
+    assert not flag.wait(0.01)
+    threading.Timer(0.05, flag.set).start()
+    assert flag.wait(10)
+    assert flag.is_set()
+
+
+@pytest.mark.parametrize(("other", "noted"), [({}, True), ({"SLURM_RESTART_COUNT": "1"}, False)])
+def test_an_attempt_before_the_last_restart_is_not_this_jobs(tmp_path, monkeypatch, other, noted):
+    monkeypatch.setenv("SLURM_JOB_ID", "7_0")
+    mine, work = job_of_one(tmp_path)
+    directory = RunDirectory.create(mine.runs, work.config)
+    Attempt.start(directory)
+    for name, value in other.items():
+        monkeypatch.setenv(name, value)
+    assert (Attempt.newest_of_this_job(directory) is not None) == noted

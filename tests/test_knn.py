@@ -32,7 +32,7 @@ def _brute_force(
     return scores
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     train=st.integers(1, 30),
     test=st.integers(1, 8),

@@ -12,8 +12,9 @@ from core.errors import UserError
 from sweeps import request
 from sweeps.grid import expand
 from sweeps.launcher import SlurmSettings, minutes
-from sweeps.submission import RECORD_FILE, Submission, open_submissions, read, split, tasks_for
+from sweeps.submission import RECORD_FILE, open_submissions, read
 from tests.pictures import pictures
+from tests.slurm_standin import submission
 
 
 @pytest.mark.parametrize(
@@ -64,21 +65,6 @@ def test_a_wrong_profile_is_one_clear_line(settings, said):
         parse(SlurmSettings, settings, prefix="launcher.")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def submission(folder: Path, count: int, runs_per_job: int, jobs: int, limit: int) -> Submission:
-    return Submission(
-        folder=folder,
-        study="study",
-        runs=tuple(f"{number:016x}" for number in range(count)),
-        machine={},
-        code="",
-        runs_per_job=runs_per_job,
-        jobs=min(jobs, count),
-        retries=3,
-        tracking_uri="",
-        arrays=split(tasks_for(count, runs_per_job, jobs), limit),
-    )
 
 
 @given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 40))

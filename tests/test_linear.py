@@ -138,7 +138,7 @@ def test_top5_only_where_it_says_something(classes, names):
     assert set(topk_accuracy(torch.rand(3, classes), torch.zeros(3, dtype=torch.int64))) == names
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(6, 20), st.integers(0, 2**32))
 def test_topk_accuracy_is_a_percentage_and_top5_no_smaller(pictures, classes, seed):
     generator = torch.Generator().manual_seed(seed)

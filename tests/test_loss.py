@@ -108,7 +108,7 @@ def test_margin(margin, mining):
     assert_is_the_reference(LossConfig(name="margin_triplet", margin=margin, mining=mining), *views())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     config=st.sampled_from(list(CONFIGS.values())),
     pictures=st.integers(2, 6),

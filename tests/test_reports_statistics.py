@@ -92,7 +92,7 @@ def test_holm_never_lowers_p_and_keeps_the_order(p_values):
     assert np.all(np.diff(np.array(corrected)[np.argsort(p_values)]) >= 0)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.integers(0, 2**32 - 1), st.integers(8, 20))
 def test_agreement_is_scipys_and_the_same_every_time(seed, n):
     random = np.random.default_rng(seed)

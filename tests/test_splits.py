@@ -8,7 +8,7 @@ from core.splits import balanced_order, held_out
 _labels = st.lists(st.integers(0, 5), min_size=1, max_size=60).map(torch.tensor)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_labels, st.integers(0, 100), st.data())
 def test_every_beginning_of_a_balanced_order_is_as_balanced_as_it_can_be(labels_N, seed, data):
     order_N = balanced_order(labels_N, generator(seed, "test"))
@@ -27,7 +27,7 @@ def test_a_balanced_order_depends_on_the_seed_alone():
     assert not torch.equal(first[:8], other[:8])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_labels, st.floats(0, 0.99), st.integers(0, 100))
 def test_held_out_pictures_are_a_share_of_each_class(labels_N, share, seed):
     learned_N, held_N = held_out(labels_N, share, generator(seed, "test"))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.rundir import RunDirectory
@@ -132,7 +132,6 @@ def test_the_report_tells_setting_and_counts(study: InventedStudy) -> None:
     assert "synthetic data, scale mini: not the paper's setting" in note
 
 
-@settings(deadline=None)  # MLflow takes a second to import
 @given(st.text(min_size=1, max_size=300))
 def test_every_name_becomes_one_that_mlflow_takes(name: str) -> None:
     from mlflow.utils.validation import _validate_length_limit, path_not_unique, validate_param_and_metric_name

@@ -31,7 +31,7 @@ BENCHMARKS = {
     "evaluation": "linear evaluation and kNN beside scikit-learn and lightly",
     "data": "starting on a picture folder, and reading from it beside torchvision",
     "sweep": "a whole study beside a shell loop, Hydra's joblib launcher and the sum of bare compute",
-    "planner": "plan, status and collect of 1,000 to 100,000 cells, MLflow sync of 2,000 runs",
+    "planner": "plan, status, collect and report of 1,000 to 100,000 cells, MLflow sync of 2,000 runs",
     "end_to_end": "pretraining beside lightly with Lightning",
     "accuracy": "time to 35% kNN accuracy beside lightly with Lightning, on CIFAR-10 pictures",
 }
