@@ -37,6 +37,8 @@ from sweeps.submission import REQUEUE_CODE, TOO_SHORT_CODE, Submission, read
 
 ROOT = Path(__file__).resolve().parent.parent
 REFRESH_SECONDS = 0.2
+MIRRORED_ALONE = 100
+"""Runs of a job after which alone its mirror looks, with a question each; of more, it looks after the whole study."""
 MIRROR_SECONDS = 10.0
 """How long the last synchronisation with an MLflow server may keep a job from ending; a stopped one not so long."""
 
@@ -56,9 +58,9 @@ def main(folder: Path, array: int) -> int:
     if environment.num_tasks > 1:
         from sweeps.ranks import execute_together  # brings torch, which else only the worker needs
 
-        with _mirror(submission, stop) if environment.global_rank == 0 else nullcontext(), stop.ignored_after():
+        with _mirror(job, stop) if environment.global_rank == 0 else nullcontext(), stop.ignored_after():
             return execute_together(job, environment, stop)
-    with _mirror(submission, stop), stop.ignored_after():
+    with _mirror(job, stop), stop.ignored_after():
         return job.execute(stop)
 
 
@@ -228,14 +230,16 @@ class Job:
 
 
 @contextmanager
-def _mirror(submission: Submission, stop: Stop) -> Iterator[None]:
-    """A process that writes to the MLflow server while this job lives, if there is one to write to."""
+def _mirror(job: Job, stop: Stop) -> Iterator[None]:
+    """A process that writes this job's runs to the MLflow server while the job lives, if there is one to write to."""
+    submission = job.submission
+    only = ["--only", *(work.id for work in job.work)] if len(job.work) <= MIRRORED_ALONE else []
     if not submission.tracking_uri:
         yield
         return
     manifest = submission.folder.parent.parent / "reports" / submission.study / MANIFEST_FILE
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.mirror", str(manifest), "--uri", submission.tracking_uri],
+        [sys.executable, "-m", "sweeps.mirror", str(manifest), "--uri", submission.tracking_uri, *only],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

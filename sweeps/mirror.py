@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from core.rundir import GROUP_MODE
@@ -149,14 +149,14 @@ def main() -> int:
     threading.Thread(target=_listen, args=(ended, wanted), daemon=True).start()
     is_current = True
     for folder in folders:
-        sync = _sync_of(folder, arguments.uri) if arguments.uri else list
+        sync = _sync_of(folder, arguments.uri, arguments.only) if arguments.uri else list
         report = PartialReport(folder, build_partial) if arguments.partial_report else None
         is_current &= follow(sync, report, ended, _warn, wanted)
     return 0 if is_current else 1
 
 
-def _sync_of(folder: Path, uri: str) -> Callable[[], list[str]]:
-    tracker = Tracker(folder / MANIFEST_FILE, uri)
+def _sync_of(folder: Path, uri: str, only: Collection[str]) -> Callable[[], list[str]]:
+    tracker = Tracker(folder / MANIFEST_FILE, uri, only=only)
     return lambda: tracker.sync().problems
 
 
@@ -164,6 +164,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sweeps.mirror", description=__doc__)
     parser.add_argument("manifests", type=Path, nargs="+", help="outputs/reports/<study>/study.json")
     parser.add_argument("--uri", default="", help="MLflow store or server; without it nothing is tracked")
+    parser.add_argument("--only", nargs="+", default=(), help="ids of the runs to be tracked; all without it")
     parser.add_argument("--partial-report", action="store_true", help="renew the heatmap while runs finish")
     return parser.parse_args()
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -84,11 +84,15 @@ class Experiment:
             if present.get(key) != value:
                 self._client.set_experiment_tag(self.id, key, value)
 
-    def mirrored(self, study: str) -> dict[str, Mirrored]:
-        """What MLflow has of the study by run id; a second run of the same id is deleted."""
+    def mirrored(self, study: str, only: Collection[str] = ()) -> dict[str, Mirrored]:
+        """What MLflow has of the study by run id; a second run of the same id is deleted.
+
+        only: the ids that are asked for, one question each; without any, all.
+        """
         found: dict[str, Mirrored] = {}
         doubles: set[str] = set()
-        for run in self._runs():
+        filters = [f"tags.run = '{identity}'" for identity in only] or [""]
+        for run in chain.from_iterable(map(self._runs, filters)):
             tags, mlflow_id = run.data.tags, run.info.run_id
             key = tags.get("run")
             if key is None or tags.get("study") != study:
@@ -195,10 +199,10 @@ class Experiment:
         changed = [RunTag(key, value) for key, value in tags.items() if data.tags.get(key) != value]
         self._client.log_batch(mlflow_id, metrics=metrics, params=params, tags=changed)
 
-    def _runs(self) -> Iterator["Run"]:
+    def _runs(self, filter_string: str) -> Iterator["Run"]:
         token = None
         while True:
-            page = self._client.search_runs([self.id], max_results=self._page_size, page_token=token)
+            page = self._client.search_runs([self.id], filter_string, max_results=self._page_size, page_token=token)
             yield from page
             token = page.token
             if not token:

@@ -5,7 +5,7 @@ rebuilt from nothing equals one that grew with the sweep. One process at a time 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,14 +64,27 @@ def sync(manifest: Path, uri: str, *, lock_seconds: float = 30.0) -> SyncSummary
 
 
 class Tracker:
-    """Syncs one study again and again, and remembers in between what MLflow has."""
+    """Syncs one study again and again, and remembers in between what MLflow has.
 
-    def __init__(self, manifest: Path, uri: str, *, lock_seconds: float = 30.0, page_size: int = 1000):
+    only: the runs to be synced, without any all. Of ten thousand jobs that look after all runs of their study, each
+    would take longer than it trains.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        uri: str,
+        *,
+        lock_seconds: float = 30.0,
+        page_size: int = 1000,
+        only: Collection[str] = (),
+    ):
         self._manifest_file = Path(manifest)
         self._manifest_stamp: str | None = None
         self._uri = uri
         self._lock = FileLock(_lock_file(uri, self._manifest_file.parent), timeout=lock_seconds, mode=GROUP_MODE)
         self._page_size = page_size
+        self._only = only
         self._forget()
 
     def sync(self) -> SyncSummary:
@@ -100,7 +113,8 @@ class Tracker:
         stamp = record.stamp(self._manifest_file)
         if stamp != self._manifest_stamp:
             self._manifest = manifests.read(self._manifest_file.parent)
-            self._entries = record.entries(self._manifest)
+            entries = record.entries(self._manifest)
+            self._entries = {run: entry for run, entry in entries.items() if not self._only or run in self._only}
             self._manifest_stamp = stamp
             self._forget()
 
@@ -109,7 +123,7 @@ class Tracker:
         experiment = self._experiment
         if experiment is None:
             experiment = Experiment(self._uri, study, experiment_tags(self._manifest), self._page_size)
-            self._mirrored = experiment.mirrored(study)
+            self._mirrored = experiment.mirrored(study, [REPORT, *self._only] if self._only else [])
             self._experiment = experiment
         summary = SyncSummary(study)
         report = self._mirrored.get(REPORT)
@@ -121,6 +135,8 @@ class Tracker:
                 summary.unchanged += 1
             else:
                 self._sync_run(experiment, entry, report.mlflow_id, summary)
+        if self._only:  # what all of the study's runs are, others say
+            return summary
         self._write_report(experiment, summary.states)
         ids = {run: mirrored.mlflow_id for run, mirrored in self._mirrored.items() if run != REPORT}
         write_json(self._manifest_file.parent / IDS_FILE, {"experiment": experiment.id, "runs": ids})

@@ -247,6 +247,19 @@ def test_a_run_mirrored_twice_by_a_race_is_reduced_to_one(study: InventedStudy, 
     assert set(contents(uri)) == {"crop + color · seed 0", REPORT}
 
 
+def test_a_job_tracks_its_own_runs_alone(study: InventedStudy, uri: str, empty_store: Path) -> None:
+    own = study.finish("crop", "color")
+    study.finish("crop", "crop")
+    assert Tracker(study.manifest, uri, only=[own.id]).sync().added == 1
+    assert set(contents(uri)) == {REPORT, "crop + color · seed 0"}
+    again = Tracker(study.manifest, uri, only=[own.id]).sync()
+    assert (again.added, again.updated, again.unchanged) == (0, 0, 1)
+    assert sync(study.manifest, uri).added == 1
+    rebuilt = second_store(study, empty_store)
+    sync(study.manifest, rebuilt)
+    assert contents(uri) == contents(rebuilt)
+
+
 def test_a_damaged_run_is_named_and_the_others_are_mirrored(study: InventedStudy, uri: str) -> None:
     bad = study.finish("crop", "color")
     study.finish("crop", "crop")
