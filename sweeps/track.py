@@ -114,6 +114,7 @@ class Tracker:
         if stamp != self._manifest_stamp:
             self._manifest = manifests.read(self._manifest_file.parent)
             entries = record.entries(self._manifest)
+            self._run_count = len(entries)
             self._entries = {run: entry for run, entry in entries.items() if not self._only or run in self._only}
             self._manifest_stamp = stamp
             self._forget()
@@ -128,7 +129,7 @@ class Tracker:
         summary = SyncSummary(study)
         report = self._mirrored.get(REPORT)
         if report is None:
-            report = self._write_report(experiment, {State.PENDING: len(self._entries)})
+            report = self._write_report(experiment, {State.PENDING: self._run_count})
         for run, entry in self._entries.items():
             if run in self._complete:
                 summary.states[State.DONE] += 1

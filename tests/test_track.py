@@ -251,7 +251,9 @@ def test_a_job_tracks_its_own_runs_alone(study: InventedStudy, uri: str, empty_s
     own = study.finish("crop", "color")
     study.finish("crop", "crop")
     assert Tracker(study.manifest, uri, only=[own.id]).sync().added == 1
-    assert set(contents(uri)) == {REPORT, "crop + color · seed 0"}
+    shown = contents(uri)
+    assert set(shown) == {REPORT, "crop + color · seed 0"}
+    assert "4 pending" in str(shown[REPORT])  # all of the study's, of which this job knows nothing
     again = Tracker(study.manifest, uri, only=[own.id]).sync()
     assert (again.added, again.updated, again.unchanged) == (0, 0, 1)
     assert sync(study.manifest, uri).added == 1
