@@ -121,15 +121,6 @@ def size() -> int:
     return dist.get_world_size() if _is_shared() else 1
 
 
-def any_of_all(flag: bool, device: str) -> bool:
-    """Whether the flag is set on any process; all get the same answer."""
-    if size() == 1:
-        return flag
-    flags = torch.tensor(float(flag), device=device)
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags.item())
-
-
 def mean_of_all(value: torch.Tensor) -> torch.Tensor:
     """The mean of a value over the processes."""
     if size() == 1:

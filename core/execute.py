@@ -20,6 +20,7 @@ import torch
 from core import data
 from core.attempts import Attempt, Outcome
 from core.config import RunConfig, as_dict, evaluation_config, run_config, unflatten
+from core.device import pick_device
 from core.distributed import Group, is_lost_connection
 from core.encoder import Encoder, build_encoder
 from core.environment import describe, keep_freed_memory
@@ -29,7 +30,7 @@ from core.head import Head, build_head
 from core.identity import SCHEMA_VERSION, evaluation_id
 from core.lease import Lease
 from core.rundir import RunDirectory, write_json
-from core.train import Stopped, fix_arithmetic, pick_device, train
+from core.train import Stopped, fix_arithmetic, train
 
 
 def execute(

@@ -11,6 +11,7 @@ from torch import nn
 
 from core.augment import plain_view
 from core.data.pictures import Pictures
+from core.device import send
 from core.errors import Cause, RunFailed
 
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -36,7 +37,7 @@ def extract_features(
     features = []
     with frozen(encoder):
         for numbers_N, x_NCHW in zip(numbers, pictures.batches(iter(numbers)), strict=True):
-            view_NCHW = plain_view(x_NCHW.to(device), image_size)
+            view_NCHW = plain_view(send(x_NCHW, device), image_size)
             if change is not None:
                 view_NCHW = change(view_NCHW.contiguous(), numbers_N)
             features.append(encoder(view_NCHW.contiguous(memory_format=torch.channels_last)).float().cpu())

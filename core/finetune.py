@@ -15,6 +15,7 @@ from torch import nn
 
 from core.augment import Augmenter
 from core.config import AugmentConfig
+from core.device import send
 from core.errors import Cause, RunFailed
 from core.evaluations import FinetuneConfig
 from core.feasible import check_labels
@@ -101,10 +102,10 @@ def fine_tune(
     for step, x_NCHW in enumerate(pictures.batches(iter(batches))):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step * samples, tuning.steps * samples, 0, tuning.peak_lr)
-        view_NCHW = augmenter.one_view(x_NCHW.to(device), augmenter.draw(samples, config.seed, step))
+        view_NCHW = augmenter.one_view(send(x_NCHW, device), augmenter.draw(samples, config.seed, step))
         with precision:
             logits_NC = model(view_NCHW)
-        loss = loss_of(logits_NC.float(), targets[batches[step]].to(device))
+        loss = loss_of(logits_NC.float(), send(targets[batches[step]], device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -7,9 +7,8 @@ from step to step and the journal is cut back to the checkpoint's place. Several
 """
 
 import math
-import resource
-import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -24,6 +23,7 @@ from core import checkpoint, data, distributed
 from core.augment import Augmenter
 from core.config import RunConfig
 from core.data.on_device import batches_on
+from core.device import peak_memory_mb, pick_device, send
 from core.encoder import Encoder, build_encoder
 from core.environment import describe, keep_freed_memory
 from core.errors import Cause, RunFailed
@@ -35,6 +35,10 @@ from core.optimizer import build_optimizer, scaled_lr
 from core.randomness import generator
 from core.rundir import RunDirectory, write_atomically, write_json
 from core.schedule import learning_rate
+
+UNREAD_STEPS = {"cpu": 0, "cuda": 1}
+"""The steps that a device may be told to compute, beyond one, before the values of that one are read: a GPU has work
+while they are waited for, logged, and the next step is prepared."""
 
 
 class Stopped(Exception):
@@ -135,45 +139,57 @@ class Training:
             self.journal.close()
 
     def run(self, stop: Callable[[], bool]) -> None:
-        saved = logged = ended = time.perf_counter()
-        first = logged_step = self.progress.step
-        steps = range(first, self.total_steps)
-        batches = batches_on(self.device, self.pictures, map(self.indices, steps))
+        """All steps that are left. `stop()` is asked before each of them."""
+        unread: deque[torch.Tensor] = deque()
+        launched = self.progress.step
+        batches = batches_on(self.device, self.pictures, map(self.indices, range(launched, self.total_steps)))
         self.model.train()
+        saved = ended = time.perf_counter()
+        self.logged = (launched, ended)
         x_NCHW = next(batches, None)
         while x_NCHW is not None:
             before = time.perf_counter()
-            values = self.step(x_NCHW)
-            launched = time.perf_counter()
-            # A GPU has only been told what to compute. Reading the values waits for it, so the next batch comes first.
+            wishes = torch.tensor([stop(), before - saved > self.config.machine.checkpoint_seconds])
+            values = torch.cat([self.step(x_NCHW, launched), send(wishes.float(), self.device)])
+            unread.append(distributed.mean_of_all(values))
+            launched += 1
+            self.progress.seconds += time.perf_counter() - before
             x_NCHW = next(batches, None)
-            fetched = time.perf_counter()
-            loss, accuracy, entropy = values.tolist()
-            progress = self.progress
-            progress.step += 1
-            progress.loss_sum += loss
-            progress.accuracy_sum += accuracy
-            progress.entropy_sum += entropy
-            progress.epoch_steps += 1
+            # What decides from here on is the same for all processes, so they do the same.
+            saving = launched % self.steps_per_epoch == 0
+            stopping = False
+            while len(unread) > (0 if saving else UNREAD_STEPS[self.device]):
+                stop_wished, save_wished = self.read(unread.popleft())
+                stopping |= stop_wished
+                saving |= stop_wished or save_wished
             now = time.perf_counter()
-            progress.seconds += launched - before + now - fetched
-            progress.wall_seconds += now - ended
+            self.progress.wall_seconds += now - ended
             ended = now
-            if not math.isfinite(loss):
-                raise RunFailed(Cause.DIVERGED, f"loss is {loss} at step {progress.step}")
-            if self.leads and progress.step % self.config.machine.log_steps == 0:
-                speed = (progress.step - logged_step) * self.config.train.batch_size / (now - logged)
-                self.log_step(loss, accuracy, speed)
-                logged, logged_step = now, progress.step
-            epoch_ends = progress.step % self.steps_per_epoch == 0
-            if epoch_ends:
-                self.log_epoch()
-            stopping = distributed.any_of_all(stop(), self.device) and progress.step < self.total_steps
-            if epoch_ends or stopping or now - saved > self.config.machine.checkpoint_seconds:
+            if saving:
                 self.save()
                 saved = now
-            if stopping:
+            if stopping and launched < self.total_steps:
                 raise Stopped
+
+    def read(self, values: torch.Tensor) -> tuple[bool, bool]:
+        """Count and log a step whose values are these; whether some process wishes to stop, and to save."""
+        before = time.perf_counter()
+        loss, accuracy, entropy, stop, save = values.tolist()
+        progress = self.progress
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.accuracy_sum += accuracy
+        progress.entropy_sum += entropy
+        progress.epoch_steps += 1
+        now = time.perf_counter()
+        progress.seconds += now - before
+        if not math.isfinite(loss):
+            raise RunFailed(Cause.DIVERGED, f"loss is {loss} at step {progress.step}")
+        if self.leads and progress.step % self.config.machine.log_steps == 0:
+            self.log_step(loss, accuracy, now)
+        if progress.step % self.steps_per_epoch == 0:
+            self.log_epoch()
+        return stop > 0, save > 0
 
     def indices(self, step: int) -> torch.Tensor:
         """The numbers of this process's pictures of one step; each epoch is a permutation of its own."""
@@ -181,23 +197,26 @@ class Training:
         begin = place * self.config.train.batch_size + self.own_start
         return _epoch_order(len(self.pictures), self.config.seed, epoch)[begin : begin + self.own_count]
 
-    def step(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """One optimizer step on the pictures x (uint8); returns loss, accuracy in percent and entropy in nats, (3,).
-
-        On a GPU it may still be computing when this returns.
-        """
-        config, step = self.config, self.progress.step
-        samples = config.train.batch_size
-        draws = self.augmenter.draw(samples, config.seed, step)
-        draws = draws.slice(self.own_start, self.own_start + self.own_count)
-        lr = learning_rate(
+    def lr(self, step: int) -> float:
+        """The learning rate of a step."""
+        config, samples = self.config, self.config.train.batch_size
+        return learning_rate(
             step * samples,
             self.total_steps * samples,
             round(min(config.train.warmup_epochs, config.train.epochs) * self.steps_per_epoch) * samples,
             scaled_lr(config.optimizer, samples),
         )
+
+    def step(self, x_NCHW: torch.Tensor, step: int) -> torch.Tensor:
+        """Optimizer step number `step`, on the pictures x (uint8): loss, accuracy in percent, entropy in nats, (3,).
+
+        On a GPU they may still be computing when this returns.
+        """
+        config = self.config
+        draws = self.augmenter.draw(config.train.batch_size, config.seed, step)
+        draws = draws.slice(self.own_start, self.own_start + self.own_count)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.lr(step)
         autocast = torch.autocast(self.device, torch.bfloat16, enabled=config.train.precision == "bf16")
         if config.train.objective == "contrastive":
             # Both views in one forward pass: in two, batch norm could tell them apart.
@@ -206,7 +225,7 @@ class Training:
             result = contrastive_loss(config.loss, *z_ND.chunk(2))
             loss, accuracy, entropy = result.loss, result.accuracy, result.entropy
         else:
-            labels_N = self.pictures.labels_N[self.indices(step)].to(self.device)
+            labels_N = send(self.pictures.labels_N[self.indices(step)], self.device)
             with autocast:
                 logits_NC = self.shared_model(self.augmenter.one_view(x_NCHW, draws))
             log_p_NC = functional.log_softmax(logits_NC.float(), 1)
@@ -216,10 +235,12 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return distributed.mean_of_all(torch.stack([loss.detach(), accuracy, entropy]))
+        return torch.stack([loss.detach(), accuracy, entropy])
 
-    def log_step(self, loss: float, accuracy: float, images_per_s: float) -> None:
+    def log_step(self, loss: float, accuracy: float, now: float) -> None:
         config, step = self.config, self.progress.step
+        logged_step, logged = self.logged
+        self.logged = (step, now)
         self.journal.write(
             "step",
             step=step,
@@ -227,8 +248,8 @@ class Training:
             samples=step * config.train.batch_size,
             loss=loss,
             accuracy=accuracy,
-            lr=self.optimizer.param_groups[0]["lr"],
-            images_per_s=round(images_per_s, 1),
+            lr=self.lr(step - 1),
+            images_per_s=round((step - logged_step) * config.train.batch_size / (now - logged), 1),
             memory_mb=peak_memory_mb(self.device),
         )
 
@@ -312,24 +333,7 @@ def compile_model(model: nn.Module, device: str) -> None:
     model.compile(dynamic=False, mode="reduce-overhead" if device == "cuda" else "default")
 
 
-def pick_device(name: str) -> str:
-    """The device called `name`; "auto" is CUDA where there is one. Raises: RunFailed."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RunFailed(Cause.CODE_ERROR, "machine.device=cuda: this machine has no CUDA device; allowed here: cpu")
-    return name
-
-
 def save_weights(path: Path, module: nn.Module) -> None:
     """Weights as safetensors: plain data that any program can load without running code from the file."""
     state = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state))
-
-
-def peak_memory_mb(device: str) -> float:
-    """Largest memory in use so far: of the process on a CPU, of its tensors on a GPU."""
-    if device == "cuda":
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -4,7 +4,9 @@ import gc
 import math
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -13,7 +15,7 @@ import torch
 from core import checkpoint
 from core.errors import Cause, RunFailed
 from core.rundir import RunDirectory
-from core.train import Stopped, Training, compile_model, train
+from core.train import UNREAD_STEPS, Stopped, Training, compile_model, train
 from tests import kill
 
 
@@ -144,33 +146,49 @@ def test_the_encoder_lies_in_channels_last_memory(tmp_path: Path, tiny):
     assert all(part.weight.is_contiguous(memory_format=torch.channels_last) for part in convolutions)
 
 
-def test_the_next_batch_is_fetched_while_a_step_may_still_be_computed(tmp_path: Path, tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("late", "order"),
+    [
+        (0, ["fetch", *["launch", "fetch", "read"] * 4, "launch", "read"]),
+        (1, ["fetch", "launch", "fetch", *["launch", "fetch", "read"] * 3, "launch", "read", "read"]),
+    ],
+)
+def test_the_next_batch_and_step_come_before_values_are_read(tmp_path, tiny, monkeypatch, late: int, order: list[str]):
     config = tiny({"train.epochs": 1})
     training = Training(config, RunDirectory.create(tmp_path, config))
-    batch, step = training.pictures.batch, training.step
     events = []
 
-    class Values:
-        def __init__(self, values: torch.Tensor):
-            self.values = values
+    def noted(event: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            events.append(event)
+            return own(*arguments)
 
-        def tolist(self) -> list[float]:
-            events.append("read")
-            return self.values.tolist()
+        return call
 
-    def fetch(indices_N: torch.Tensor) -> torch.Tensor:
-        events.append("fetch")
-        return batch(indices_N)
-
-    def launch(x_NCHW: torch.Tensor) -> Values:
-        events.append("launch")
-        return Values(step(x_NCHW))
-
-    monkeypatch.setattr(training.pictures, "batch", fetch)
-    monkeypatch.setattr(training, "step", launch)
+    monkeypatch.setitem(UNREAD_STEPS, "cpu", late)
+    monkeypatch.setattr(training.pictures, "batch", noted("fetch", training.pictures.batch))
+    monkeypatch.setattr(training, "step", noted("launch", training.step))
+    monkeypatch.setattr(training, "read", noted("read", training.read))
     training.run(lambda: False)
     training.close()
-    assert events == ["fetch", *["launch", "fetch", "read"] * 4, "launch", "read"]
+    assert events == order
+
+
+@pytest.mark.parametrize(("seconds", "stopped_at"), [(1e9, [3, 5, 8, 10, 13]), (1e-9, [2, 4, 7, 9, 12, 14])])
+def test_reading_late_changes_nothing(tmp_path, tiny, monkeypatch, undisturbed, seconds: float, stopped_at: list[int]):
+    """A run that is stopped again and again, where nothing else saves or every step does, ends as if undisturbed."""
+    monkeypatch.setitem(UNREAD_STEPS, "cpu", 1)
+    directory = RunDirectory.create(tmp_path / "late", tiny())
+    config = tiny({"machine.checkpoint_seconds": seconds})
+    stops = []
+    while directory.result() is None:
+        wishes = iter([False, True, True])
+        try:
+            train(config, directory, lambda wishes=wishes: next(wishes))
+        except Stopped:
+            stops.append(checkpoint.load(directory.checkpoint_file)["progress"]["step"])
+    assert stops == stopped_at
+    assert kill.outcome_of(directory) == kill.outcome_of(undisturbed)
 
 
 def test_fetching_counts_as_waiting_not_as_computing(tmp_path: Path, tiny, monkeypatch):
@@ -255,7 +273,7 @@ def test_a_finished_training_leaves_nothing_behind(tiny, tmp_path):
     """A worker trains one run after another; without waiting for Python's rare collections, a model must be gone."""
     config = tiny()
     training = Training(config, RunDirectory.create(tmp_path, config))
-    training.step(training.pictures.batch(training.indices(0)))
+    training.step(training.pictures.batch(training.indices(0)), 0)
     training.close()
     left = weakref.ref(training.model)
     gc.collect()

@@ -15,6 +15,7 @@ from torch import Tensor
 from core.augment.draws import Parameters, uniform
 from core.augment.tones import from_levels, to_levels
 from core.config import AugmentConfig
+from core.device import send
 
 POLICIES: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),
@@ -87,7 +88,7 @@ class AutoAugment:
         x_NCHW = to_levels(x_NCHW)
         for place in range(2):
             for (name, magnitude), members in groups(parameters, place).items():
-                index = torch.tensor(members, device=x_NCHW.device)
+                index = send(torch.tensor(members), x_NCHW.device)
                 x_NCHW.index_copy_(0, index, _OPERATIONS[name][2](x_NCHW.index_select(0, index), magnitude))
         return from_levels(x_NCHW)
 

@@ -10,6 +10,10 @@ from core.augment import compiled
 from core.augment.compiled import CONTRAST, HUE, SATURATION
 from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
+from core.device import send
+
+MINUS_PRIMARY_311 = torch.tensor([2, 2 - 1 / 3, 2 - 2 / 3])[:, None, None]
+"""Less the places of red, green and blue on the circle of hues; 2 more keeps what it is added to positive."""
 
 
 def luma(x_NCHW: Tensor) -> Tensor:
@@ -45,8 +49,8 @@ def hue(x_NCHW: Tensor, turn_N111: Tensor) -> None:
     # A grey pixel has no hue; what is divided by the small number there has no effect on it below.
     sixths = (green + blue).sub_(red).sub_(smallest).div_(chroma.clamp(min=1e-9)).add_(1)
     sixths.copysign_(green - blue).add_(turn_N111 * 6)
-    # The fraction of (hue - primary) is 0 at the primary and 1/2 opposite; 2 more keeps the number positive.
-    minus_primary_311 = x_NCHW.new_tensor([2, 2 - 1 / 3, 2 - 2 / 3])[:, None, None]
+    # The fraction of (hue - primary) is 0 at the primary and 1/2 opposite.
+    minus_primary_311 = send(MINUS_PRIMARY_311, x_NCHW.device)
     torch.add(minus_primary_311, sixths, alpha=1 / 6, out=x_NCHW).frac_().sub_(0.5).abs_()
     torch.addcmul(smallest - chroma, x_NCHW, chroma.mul_(6), out=x_NCHW)
     torch.clamp(x_NCHW, smallest, largest, out=x_NCHW)
@@ -89,16 +93,16 @@ class Color:
         sorted_N = hue_N.argsort()
         sizes_5 = hue_N.bincount(minlength=5).tolist()
         shares_33N111, turn_N111 = self._amounts(order_N4[sorted_N], parameters["amount_N4"][sorted_N])
-        shares_33N111, turn_N111 = shares_33N111.to(x_NCHW.device), turn_N111.to(x_NCHW.device)
+        shares_33N111, turn_N111 = send(shares_33N111, x_NCHW.device), send(turn_N111, x_NCHW.device)
 
-        y_NCHW = x_NCHW.index_select(0, sorted_N.to(x_NCHW.device))
+        y_NCHW = x_NCHW.index_select(0, send(sorted_N, x_NCHW.device))
         jittered = len(x_NCHW) - sizes_5[-1]
         parts = list(zip(y_NCHW.split(sizes_5), turn_N111.split(sizes_5), strict=True))
         hue(*parts[0])
         for shares_3N111, part in zip(shares_33N111, parts[1:4], strict=True):
             blend(y_NCHW[:jittered], *shares_3N111[:, :jittered])
             hue(*part)
-        torch.index_select(y_NCHW, 0, sorted_N.argsort().to(x_NCHW.device), out=x_NCHW)
+        torch.index_select(y_NCHW, 0, send(sorted_N.argsort(), x_NCHW.device), out=x_NCHW)
 
         gray = indices(parameters["gray_N"], x_NCHW)
         return x_NCHW.index_copy_(0, gray, luma(x_NCHW.index_select(0, gray)).expand(-1, 3, -1, -1))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.config import AugmentConfig
+from core.device import send
 
 Parameters = dict[str, Tensor]
 """What one transformation draws: each tensor has one row per picture, on CPU."""
@@ -63,9 +64,9 @@ def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Ge
 
 def per_picture(value_N: Tensor, x_NCHW: Tensor) -> Tensor:
     """One float per picture as (N, 1, 1, 1) on the device of the pictures."""
-    return value_N.to(device=x_NCHW.device, dtype=x_NCHW.dtype)[:, None, None, None]
+    return send(value_N.to(x_NCHW.dtype), x_NCHW.device)[:, None, None, None]
 
 
 def indices(mask_N: Tensor, x_NCHW: Tensor) -> Tensor:
     """The indices of the pictures in a CPU mask, on the device of the pictures."""
-    return mask_N.nonzero()[:, 0].to(x_NCHW.device)
+    return send(mask_N.nonzero()[:, 0], x_NCHW.device)

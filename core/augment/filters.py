@@ -9,6 +9,7 @@ from torch import Tensor
 from core.augment import compiled
 from core.augment.draws import Parameters, indices, per_picture, uniform
 from core.config import AugmentConfig
+from core.device import send
 
 
 def blur_kernel_size(image_size: int) -> int:
@@ -39,7 +40,7 @@ class Blur:
         if compiled.handles(x_NCHW):
             compiled.blur(x_NCHW, index, weights_NK)
             return x_NCHW
-        weights_NK = weights_NK.to(x_NCHW.device)
+        weights_NK = send(weights_NK, x_NCHW.device)
         part_NCHW = x_NCHW.index_select(0, index)
         blurred_NCHW = per_picture_filter(part_NCHW, weights_NK[:, None], weights_NK[:, :, None])
         return x_NCHW.index_copy_(0, index, blurred_NCHW.clamp_(0, 1))
@@ -97,7 +98,7 @@ class MotionBlur:
     def apply(self, x_NCHW: Tensor, parameters: Parameters) -> Tensor:
         blur_N = parameters["blur_N"]
         index = indices(blur_N, x_NCHW)
-        kernels_NKK = self.kernels(parameters["length_N"][blur_N], parameters["angle_N"][blur_N]).to(x_NCHW.device)
+        kernels_NKK = send(self.kernels(parameters["length_N"][blur_N], parameters["angle_N"][blur_N]), x_NCHW.device)
         blurred_NCHW = per_picture_filter(x_NCHW.index_select(0, index), kernels_NKK)
         return x_NCHW.index_copy_(0, index, blurred_NCHW.clamp_(0, 1))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from core.augment import compiled
 from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
+from core.device import send
 
 CROP_TRIES = 10
 
@@ -84,10 +85,10 @@ def enlarge(x_NCHW: Tensor, boxes_N4: Tensor, flip_N: Tensor, size: int) -> Tens
     if compiled.handles(x_NCHW):
         return compiled.enlarge(x_NCHW, boxes_N4, flip_N, size)
     x_NCHW = x_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
-    top_N, left_N, h_N, w_N = boxes_N4.to(x_NCHW.device).unbind(1)
+    top_N, left_N, h_N, w_N = send(boxes_N4, x_NCHW.device).unbind(1)
     grid_NSS2 = x_NCHW.new_empty(len(x_NCHW), size, size, 2)
     across_NS = _places(left_N, w_N, size, x_NCHW.shape[3])
-    across_NS = torch.where(flip_N.to(x_NCHW.device)[:, None], across_NS.flip(1), across_NS)
+    across_NS = torch.where(send(flip_N, x_NCHW.device)[:, None], across_NS.flip(1), across_NS)
     grid_NSS2[..., 0] = across_NS[:, None]
     grid_NSS2[..., 1] = _places(top_N, h_N, size, x_NCHW.shape[2])[:, :, None]
     return F.grid_sample(x_NCHW, grid_NSS2, mode="bilinear", padding_mode="border", align_corners=False)
@@ -148,4 +149,4 @@ class Cutout:
         rows_NS = (at_S >= top_N1[:, None]) & (at_S < (top_N1 + side_N1)[:, None])
         columns_NS = (at_S >= left_N1[:, None]) & (at_S < (left_N1 + side_N1)[:, None])
         erased_N1SS = (rows_NS[:, :, None] & columns_NS[:, None, :])[:, None]
-        return x_NCHW.masked_fill_(erased_N1SS.to(x_NCHW.device), 0.0)
+        return x_NCHW.masked_fill_(send(erased_N1SS, x_NCHW.device), 0.0)

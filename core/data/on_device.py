@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.data.pictures import CachedPictures, Pictures
+from core.device import send
 
 RESIDENT_SHARE = 0.2
 """Of a GPU's free memory, what a whole set of pictures may take: several runs may share the GPU."""
@@ -30,7 +31,7 @@ def resident(device: str, pictures: CachedPictures, batches_of_indices: Iterable
     """Batches of a set that is copied to `device` once, 3 S^2 bytes a picture."""
     pixels_NHWC = pictures.batch(torch.arange(len(pictures))).permute(0, 2, 3, 1).to(device)
     for indices_N in batches_of_indices:
-        yield pixels_NHWC.index_select(0, indices_N.to(device, non_blocking=True)).permute(0, 3, 1, 2)
+        yield pixels_NHWC.index_select(0, send(indices_N, device)).permute(0, 3, 1, 2)
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
@@ -47,14 +48,14 @@ def _sender(device: str) -> Callable[[Tensor], tuple[Tensor, torch.cuda.Event]]:
     """Starts copies from pinned memory on a stream of their own, beside the step that is being computed."""
     stream = torch.cuda.Stream(device)
 
-    def send(x_NCHW: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    def begin(x_NCHW: Tensor) -> tuple[Tensor, torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            copy_NCHW = x_NCHW.pin_memory().to(device, non_blocking=True)
+            copy_NCHW = send(x_NCHW, device)
             event = torch.cuda.Event()
             event.record(stream)
         return copy_NCHW, event
 
-    return send
+    return begin
 
 
 def _arrived(sent: tuple[Tensor, torch.cuda.Event]) -> Tensor:
