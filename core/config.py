@@ -12,7 +12,19 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic import model_validator
 
 from core.evaluations import EVALUATIONS, METRICS, KnnConfig, LinearConfig, evaluation_config
-from core.typed import Range, as_dict, flatten, help_text, invalid, key_names, known_keys, parse, typed, unflatten
+from core.typed import (
+    Range,
+    as_dict,
+    compose,
+    flatten,
+    help_text,
+    invalid,
+    key_names,
+    known_keys,
+    parse,
+    typed,
+    unflatten,
+)
 
 __all__ = [
     "EVALUATIONS",
@@ -285,6 +297,11 @@ SECTIONS: dict[str, Any] = {name: kind for name, kind in get_type_hints(RunConfi
 def run_config(tree: Mapping[str, Any]) -> RunConfig:
     """Plain nested values to the config of a run. Raises: UserError."""
     return parse(RunConfig, tree)
+
+
+def of_sections(seed: int, sections: Mapping[str, Any]) -> RunConfig:
+    """The config of a valid seed and typed sections by name. Raises: UserError if they do not go together."""
+    return compose(RunConfig, {"seed": seed, **sections})
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:

@@ -63,10 +63,7 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
 
     Raises: UserError naming the key, the value and what is allowed.
     """
-    try:
-        parsed = _adapter(kind).validate_python(tree)
-    except ValidationError as error:
-        raise _explain(kind, error, prefix) from None
+    parsed = compose(kind, tree, prefix)
     for key, value in flatten(tree):
         if isinstance(value, bool) or (isinstance(value, list | tuple) and any(isinstance(one, bool) for one in value)):
             found = parsed
@@ -77,6 +74,14 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
             if any(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers):
                 raise InvalidValue(prefix + key, value, "input should be a number")
     return parsed
+
+
+def compose(kind: type, parts: Mapping[str, Any], prefix: str = "") -> Any:
+    """The same from parts that are valid by themselves: only what lies between them is checked. Raises: UserError."""
+    try:
+        return _adapter(kind).validate_python(parts)
+    except ValidationError as error:
+        raise _explain(kind, error, prefix) from None
 
 
 def key_names(kind: Any, prefix: str = "") -> Iterator[str]:

@@ -14,8 +14,8 @@ from core.config import (
     SECTIONS,
     RunConfig,
     known_keys,
+    of_sections,
     parse,
-    run_config,
     unflatten,
     with_seed,
 )
@@ -74,6 +74,7 @@ class RunMaker:
         self._overrides, self._overrides_of_evaluations = split(request.overrides)
         self._scale_of_evaluations = split(request.scale.base)[1]
         self._below: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+        self._shared: dict[tuple[str, ...], dict[str, Any]] = {}
         self._sections: dict[tuple[Any, ...], Any] = {}
         self._asked: dict[str, tuple[dict[str, dict[str, Any]], dict[str, EvaluationIdOf]]] = {}
         self.mapped: dict[str, dict[str, Any]] = {}
@@ -109,13 +110,16 @@ class RunMaker:
     def _config(self, own: Mapping[str, Any]) -> RunConfig:
         """The config of one cell under the first seed. Raises: UserError."""
         keys = tuple(own)
-        if keys not in self._below:
+        names = {key.partition(".")[0] for key in keys}
+        if keys not in self._shared:
             self._below[keys] = self._without(keys)
-        own_of: dict[str, dict[str, Any]] = {}
-        for key, value in own.items():
-            own_of.setdefault(key.partition(".")[0], {})[key] = value
-        sections = {name: self._section(keys, name, own_of.get(name, {})) for name in SECTIONS}
-        return run_config({"seed": self._request.seeds[0], **sections})
+            self._shared[keys] = {name: self._section(keys, name, {}) for name in SECTIONS if name not in names}
+        sections = dict(self._shared[keys])
+        for name in names:
+            sections[name] = self._section(
+                keys, name, {key: value for key, value in own.items() if key.startswith(f"{name}.")}
+            )
+        return of_sections(self._request.seeds[0], sections)
 
     def _section(self, keys: tuple[str, ...], name: str, own: Mapping[str, Any]) -> Any:
         place = (keys, name, *map(repr, own.values()))  # "1" and 1 may be different
