@@ -299,7 +299,7 @@ def run_config(tree: Mapping[str, Any]) -> RunConfig:
     return parse(RunConfig, tree)
 
 
-def of_sections(seed: int, sections: Mapping[str, Any]) -> RunConfig:
+def config_of_sections(seed: int, sections: Mapping[str, Any]) -> RunConfig:
     """The config of a valid seed and typed sections by name. Raises: UserError if they do not go together."""
     return compose(RunConfig, {"seed": seed, **sections})
 

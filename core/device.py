@@ -19,10 +19,10 @@ def pick_device(name: str) -> str:
 
 
 def send(value: Tensor, device: str | torch.device) -> Tensor:
-    """A CPU tensor on `device`.
+    """A tensor of the CPU on `device`.
 
-    From ordinary memory a copy to a GPU would first wait until everything before it is computed, and the GPU then idle
-    until the next operation is launched; from pinned memory it is queued like any operation.
+    From ordinary memory a copy to a GPU waits until everything before it is computed, and the GPU then idles until the
+    next operation is launched; from pinned memory it is queued like any operation.
     """
     device = torch.device(device)
     if device.type == "cuda":

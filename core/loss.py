@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from core import distributed
 from core.config import LossConfig
 
 
@@ -72,8 +73,8 @@ def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> Contra
             anchors_AD, candidates_KD = z_2ND.flatten(0, 1) / temperature, z_2BD.flatten(0, 1)
             loss, accuracy, entropy = _Rows.apply(config, anchors_AD, candidates_KD, positive_A, self_A, negatives)
 
-    if _processes() > 1:
-        means = torch.stack([loss.detach(), accuracy, entropy]) / _processes()
+    if distributed.size() > 1:
+        means = torch.stack([loss.detach(), accuracy, entropy]) / distributed.size()
         dist.all_reduce(means)
         loss = loss + (means[0] - loss).detach()
         _, accuracy, entropy = means
@@ -185,13 +186,9 @@ def _counted(config: LossConfig, logits_AK: Tensor, positive_A: Tensor, negative
     return negative_AK.masked_fill(too_hard_AK, _NOT_A_CANDIDATE).max(1, keepdim=True).values, 1
 
 
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def _gather_batch(z_2ND: Tensor) -> tuple[Tensor, int]:
     """The global batch z_2BD, and the index in B of this process's first picture."""
-    if _processes() == 1:
+    if distributed.size() == 1:
         return z_2ND, 0
     z_R2ND: Tensor = _AllGather.apply(z_2ND)
     return z_R2ND.transpose(0, 1).flatten(1, 2), dist.get_rank() * z_2ND.shape[1]

@@ -37,8 +37,8 @@ from core.rundir import RunDirectory, write_atomically, write_json
 from core.schedule import learning_rate
 
 UNREAD_STEPS = {"cpu": 0, "cuda": 1}
-"""The steps that a device may be told to compute, beyond one, before the values of that one are read: a GPU has work
-while they are waited for, logged, and the next step is prepared."""
+"""How many later steps may be launched before a step's values are read. One gives a GPU work while they are waited for
+and logged, and while the step after is prepared."""
 
 
 class Stopped(Exception):
@@ -127,6 +127,7 @@ class Training:
             found = f"train.batch_size={config.train.batch_size}: {len(self.pictures)} pictures are left to train on"
             raise RunFailed(Cause.BAD_DATA, found)
         self.progress = Progress()
+        self.logged_step, self.logged_at = 0, 0.0
         if state:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -139,27 +140,28 @@ class Training:
             self.journal.close()
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """All steps that are left. `stop()` is asked before each of them."""
-        unread: deque[torch.Tensor] = deque()
+        """Make all steps that are left. `stop()` is asked once a step, when it is launched. Raises: as `train`."""
+        unread: deque[tuple[torch.Tensor, float]] = deque()
         launched = self.progress.step
         batches = batches_on(self.device, self.pictures, map(self.indices, range(launched, self.total_steps)))
         self.model.train()
         saved = ended = time.perf_counter()
-        self.logged = (launched, ended)
+        self.logged_step, self.logged_at = launched, ended
         x_NCHW = next(batches, None)
         while x_NCHW is not None:
             before = time.perf_counter()
-            wishes = torch.tensor([stop(), before - saved > self.config.machine.checkpoint_seconds])
-            values = torch.cat([self.step(x_NCHW, launched), send(wishes.float(), self.device)])
-            unread.append(distributed.mean_of_all(values))
+            values_3 = self.step(x_NCHW, launched)
+            # What any process wishes is done by all, after the same step: each learns of it with that step's values.
+            wishes_2 = torch.tensor([stop(), before - saved > self.config.machine.checkpoint_seconds]).float()
+            values_5 = distributed.mean_of_all(torch.cat([values_3, send(wishes_2, self.device)]))
             launched += 1
+            unread.append((values_5, time.perf_counter()))
             self.progress.seconds += time.perf_counter() - before
             x_NCHW = next(batches, None)
-            # What decides from here on is the same for all processes, so they do the same.
             saving = launched % self.steps_per_epoch == 0
             stopping = False
             while len(unread) > (0 if saving else UNREAD_STEPS[self.device]):
-                stop_wished, save_wished = self.read(unread.popleft())
+                stop_wished, save_wished = self.account(*unread.popleft())
                 stopping |= stop_wished
                 saving |= stop_wished or save_wished
             now = time.perf_counter()
@@ -171,22 +173,25 @@ class Training:
             if stopping and launched < self.total_steps:
                 raise Stopped
 
-    def read(self, values: torch.Tensor) -> tuple[bool, bool]:
-        """Count and log a step whose values are these; whether some process wishes to stop, and to save."""
+    def account(self, values_5: torch.Tensor, launched_at: float) -> tuple[bool, bool]:
+        """Count and log the oldest launched step. Returns: whether some process wishes to stop, and to save.
+
+        `values_5`: means over the processes of loss, accuracy, entropy and the two wishes, 0 or 1 each.
+        Raises: RunFailed (diverged) if the loss is not finite.
+        """
         before = time.perf_counter()
-        loss, accuracy, entropy, stop, save = values.tolist()
+        loss, accuracy, entropy, stop, save = values_5.tolist()
         progress = self.progress
         progress.step += 1
         progress.loss_sum += loss
         progress.accuracy_sum += accuracy
         progress.entropy_sum += entropy
         progress.epoch_steps += 1
-        now = time.perf_counter()
-        progress.seconds += now - before
+        progress.seconds += time.perf_counter() - before
         if not math.isfinite(loss):
             raise RunFailed(Cause.DIVERGED, f"loss is {loss} at step {progress.step}")
         if self.leads and progress.step % self.config.machine.log_steps == 0:
-            self.log_step(loss, accuracy, now)
+            self.log_step(loss, accuracy, launched_at)
         if progress.step % self.steps_per_epoch == 0:
             self.log_epoch()
         return stop > 0, save > 0
@@ -210,13 +215,14 @@ class Training:
     def step(self, x_NCHW: torch.Tensor, step: int) -> torch.Tensor:
         """Optimizer step number `step`, on the pictures x (uint8): loss, accuracy in percent, entropy in nats, (3,).
 
-        On a GPU they may still be computing when this returns.
+        On a GPU they may still be being computed when this returns.
         """
         config = self.config
         draws = self.augmenter.draw(config.train.batch_size, config.seed, step)
         draws = draws.slice(self.own_start, self.own_start + self.own_count)
+        lr = self.lr(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(step)
+            group["lr"] = lr
         autocast = torch.autocast(self.device, torch.bfloat16, enabled=config.train.precision == "bf16")
         if config.train.objective == "contrastive":
             # Both views in one forward pass: in two, batch norm could tell them apart.
@@ -237,10 +243,11 @@ class Training:
         self.optimizer.step()
         return torch.stack([loss.detach(), accuracy, entropy])
 
-    def log_step(self, loss: float, accuracy: float, now: float) -> None:
+    def log_step(self, loss: float, accuracy: float, launched_at: float) -> None:
         config, step = self.config, self.progress.step
-        logged_step, logged = self.logged
-        self.logged = (step, now)
+        pictures = (step - self.logged_step) * config.train.batch_size
+        seconds = launched_at - self.logged_at
+        self.logged_step, self.logged_at = step, launched_at
         self.journal.write(
             "step",
             step=step,
@@ -249,7 +256,7 @@ class Training:
             loss=loss,
             accuracy=accuracy,
             lr=self.lr(step - 1),
-            images_per_s=round((step - logged_step) * config.train.batch_size / (now - logged), 1),
+            images_per_s=round(pictures / seconds, 1),
             memory_mb=peak_memory_mb(self.device),
         )
 

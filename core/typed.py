@@ -63,7 +63,7 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
 
     Raises: UserError naming the key, the value and what is allowed.
     """
-    parsed = compose(kind, tree, prefix)
+    parsed = _validate(kind, tree, prefix)
     for key, value in flatten(tree):
         if isinstance(value, bool) or (isinstance(value, list | tuple) and any(isinstance(one, bool) for one in value)):
             found = parsed
@@ -76,10 +76,17 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     return parsed
 
 
-def compose(kind: type, parts: Mapping[str, Any], prefix: str = "") -> Any:
-    """The same from parts that are valid by themselves: only what lies between them is checked. Raises: UserError."""
+def compose(kind: type, parts: Mapping[str, Any]) -> Any:
+    """The typed config `kind` from typed configs and valid values: `parse` without looking into them again.
+
+    Raises: UserError if they do not go together.
+    """
+    return _validate(kind, parts, "")
+
+
+def _validate(kind: type, tree: Mapping[str, Any], prefix: str) -> Any:
     try:
-        return _adapter(kind).validate_python(parts)
+        return _adapter(kind).validate_python(tree)
     except ValidationError as error:
         raise _explain(kind, error, prefix) from None
 

@@ -13,8 +13,8 @@ from core.config import (
     EVALUATIONS,
     SECTIONS,
     RunConfig,
+    config_of_sections,
     known_keys,
-    of_sections,
     parse,
     unflatten,
     with_seed,
@@ -110,7 +110,8 @@ class RunMaker:
     def _config(self, own: Mapping[str, Any]) -> RunConfig:
         """The config of one cell under the first seed. Raises: UserError."""
         keys = tuple(own)
-        names = {key.partition(".")[0] for key in keys}
+        of_own = {key.partition(".")[0] for key in keys}
+        names = [name for name in SECTIONS if name in of_own]
         if keys not in self._shared:
             self._below[keys] = self._without(keys)
             self._shared[keys] = {name: self._section(keys, name, {}) for name in SECTIONS if name not in names}
@@ -119,7 +120,7 @@ class RunMaker:
             sections[name] = self._section(
                 keys, name, {key: value for key, value in own.items() if key.startswith(f"{name}.")}
             )
-        return of_sections(self._request.seeds[0], sections)
+        return config_of_sections(self._request.seeds[0], sections)
 
     def _section(self, keys: tuple[str, ...], name: str, own: Mapping[str, Any]) -> Any:
         place = (keys, name, *map(repr, own.values()))  # "1" and 1 may be different

@@ -214,6 +214,8 @@ def _check_keys(study: Study) -> None:
 
     def check(keys: Mapping[str, Any], where: str, flat: dict[str, Any]) -> None:
         for key, value in keys.items():
+            if key == "seed":
+                raise InvalidValue(f"{where}.seed", value, "no seed: each cell is run under all of seeds=N")
             if not key.startswith(PREFIX):
                 assign(flat, key, value, where)
             elif key not in of_evaluations:

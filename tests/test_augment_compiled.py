@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from numba.core.caching import Cache
 
+from core import augment
 from core.augment import Augmenter, compiled
 from core.augment.geometry import Crop
+from core.augment.threads import for_each
 from core.config import AugmentConfig
 from core.randomness import generator
 
@@ -72,8 +75,9 @@ def test_crops_down_to_a_pixel(dtype: torch.dtype, contiguous: bool, monkeypatch
     assert (crop.apply(x_NCHW, parameters) - other_NCHW).abs().max() < 1e-5
 
 
-def test_the_number_of_threads_changes_nothing():
-    augmenter = Augmenter(AugmentConfig(), 48)
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    monkeypatch.setattr(augment, "LEAST_VALUES", 1)
+    augmenter = Augmenter(AugmentConfig(transforms=tuple(augment.TRANSFORMS)), 48)
     draws = augmenter.draw(67, 0, 0)
     threads = torch.get_num_threads()
     views = []
@@ -81,10 +85,26 @@ def test_the_number_of_threads_changes_nothing():
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             views.append(augmenter.two_views(pictures(67, 48), draws))
+            assert torch.get_num_threads() == number
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(views[0], views[1])
     assert torch.equal(views[0], views[2])
+
+
+def test_parts_are_worked_on_side_by_side_and_errors_come_back():
+    both = threading.Barrier(2)
+    names = set()
+
+    def meet(start: int, stop: int) -> None:
+        both.wait(10)
+        assert torch.get_num_threads() == 1
+        names.add(threading.current_thread().name)
+
+    for_each(meet, [(0, 1), (1, 2)], 2)
+    assert len(names) == 2
+    with pytest.raises(ZeroDivisionError):
+        for_each(lambda start, stop: 1 // start, [(0, 1), (1, 2)], 2)
 
 
 def test_no_pictures():

@@ -16,12 +16,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from core import data, distributed
+from core import checkpoint, data, distributed
 from core.config import RunConfig
 from core.identity import run_id
 from core.journal import read_lines
 from core.rundir import RunDirectory
-from core.train import train
+from core.train import UNREAD_STEPS, Stopped, train
 from tests.benchmarks.distributed import compare, differences
 from tests.conftest import LINEAR
 from tests.kill import outcome_of
@@ -154,6 +154,35 @@ def end(worker: subprocess.Popen) -> str:
     worker.stdin.close()
     assert worker.wait(20) == 0
     return outcome
+
+
+def _stopped_by_the_follower(rank: int, config: RunConfig, folder: Path) -> None:
+    """Again and again by a wish of rank 1 alone, where values are read a step late, as on GPUs."""
+    torch.set_num_threads(1)
+    UNREAD_STEPS["cpu"] = 1
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet_late", rank=rank, world_size=2)
+    directory = RunDirectory.create(folder / "late", config)
+    steps = []
+    while True:
+        wishes = iter([False, True, False])
+        try:
+            train(config, directory, lambda wishes=wishes: rank == 1 and next(wishes))
+            break
+        except Stopped:
+            dist.barrier()  # until rank 0 has saved
+            steps.append(checkpoint.load(directory.checkpoint_file)["progress"]["step"])
+    (folder / f"{rank}.json").write_text(json.dumps(steps))
+    dist.destroy_process_group()
+
+
+def test_what_one_process_wishes_all_do_after_the_same_step(tiny, tmp_path):
+    config = tiny({"train.epochs": 2, "machine.log_steps": 1})
+    data.prepare(config.data, None)
+    mp.spawn(_train, args=(config, tmp_path), nprocs=2)
+    mp.spawn(_stopped_by_the_follower, args=(config, tmp_path), nprocs=2)
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [[3, 5, 8]] * 2
+    whole, stopped = (outcome_of(RunDirectory(tmp_path / name, run_id(config))) for name in ("two", "late"))
+    assert stopped == whole
 
 
 def test_two_processes_that_were_stopped_go_on_exactly(tiny, tmp_path):

@@ -168,7 +168,7 @@ def test_the_next_batch_and_step_come_before_values_are_read(tmp_path, tiny, mon
     monkeypatch.setitem(UNREAD_STEPS, "cpu", late)
     monkeypatch.setattr(training.pictures, "batch", noted("fetch", training.pictures.batch))
     monkeypatch.setattr(training, "step", noted("launch", training.step))
-    monkeypatch.setattr(training, "read", noted("read", training.read))
+    monkeypatch.setattr(training, "account", noted("read", training.account))
     training.run(lambda: False)
     training.close()
     assert events == order

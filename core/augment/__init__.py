@@ -17,6 +17,7 @@ from core.augment.color import Color
 from core.augment.draws import Draws, Transform
 from core.augment.filters import Blur, MotionBlur, Noise, Sobel
 from core.augment.geometry import Crop, Cutout, Rotate
+from core.augment.threads import for_each
 from core.augment.tones import Equalize, Solarize
 from core.config import AugmentConfig
 from core.randomness import generator
@@ -39,6 +40,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
 
 CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
 """Float pictures worked on at a time: about what the cache of a CPU thread holds, or a share of a GPU's memory."""
+
+LEAST_VALUES = 2**20
+"""Of the pictures for each CPU thread: with fewer, threads wait for each other's Python longer than they compute."""
 
 
 def plain_view(x_NCHW: Tensor, image_size: int) -> Tensor:
@@ -102,25 +106,28 @@ class Augmenter:
         device = x_NCHW.device
         shape = (len(views) * count, channels, self.image_size, self.image_size)
         out_NCHW = torch.empty(shape, device=device, memory_format=torch.channels_last)
-        threads = torch.get_num_threads() if device.type == "cpu" else 1
-        chunk = max(1, threads * CHUNK_BYTES[device.type] // (4 * channels * self.image_size**2))
+        values = channels * self.image_size**2
+        threads = min(torch.get_num_threads(), count * values // LEAST_VALUES) if device.type == "cpu" else 1
+        chunk = max(1, min(CHUNK_BYTES[device.type] // (4 * values), -(-count // max(1, threads))))
+
+        def make(start: int, stop: int) -> None:
+            part = draws.slice(start, stop)
+            shared = self._run("shared", x_NCHW[start:stop], part)
+            for number, view in enumerate(views):
+                # A transformation may change the pictures that it is given; the next view needs them too.
+                last = number == len(views) - 1
+                y_NCHW = self._run(view, shared if last else shared.clone(), part)
+                part_NCHW = out_NCHW[number * count + start : number * count + stop]
+                if y_NCHW.dtype == torch.uint8:  # nothing was changed: as plain_view
+                    torch.div(_centre(y_NCHW, self.image_size), 255, out=part_NCHW)
+                elif compiled.handles(y_NCHW) and y_NCHW.is_contiguous():
+                    compiled.to_channels_last(y_NCHW, part_NCHW)
+                else:
+                    part_NCHW.copy_(y_NCHW)
+
         # An autocast around the training step would turn the convolutions of a blur into bfloat16.
         with torch.autocast(device.type, enabled=False):
-            for start in range(0, count, chunk):
-                stop = min(start + chunk, count)
-                part = draws.slice(start, stop)
-                shared = self._run("shared", x_NCHW[start:stop], part)
-                for number, view in enumerate(views):
-                    # A transformation may change the pictures that it is given; the next view needs them too.
-                    last = number == len(views) - 1
-                    y_NCHW = self._run(view, shared if last else shared.clone(), part)
-                    part_NCHW = out_NCHW[number * count + start : number * count + stop]
-                    if y_NCHW.dtype == torch.uint8:  # nothing was changed: as plain_view
-                        torch.div(_centre(y_NCHW, self.image_size), 255, out=part_NCHW)
-                    elif compiled.handles(y_NCHW) and y_NCHW.is_contiguous():
-                        compiled.to_channels_last(y_NCHW, part_NCHW)
-                    else:
-                        part_NCHW.copy_(y_NCHW)
+            for_each(make, ((start, min(start + chunk, count)) for start in range(0, count, chunk)), threads)
         return out_NCHW
 
     def _run(self, stage: str, x_NCHW: Tensor, draws: Draws) -> Tensor:

@@ -13,7 +13,7 @@ from core.config import AugmentConfig
 from core.device import send
 
 MINUS_PRIMARY_311 = torch.tensor([2, 2 - 1 / 3, 2 - 2 / 3])[:, None, None]
-"""Less the places of red, green and blue on the circle of hues; 2 more keeps what it is added to positive."""
+"""2 minus the places of red, green and blue on the circle of hues: with the 2, what is added to it stays positive."""
 
 
 def luma(x_NCHW: Tensor) -> Tensor:

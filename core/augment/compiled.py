@@ -2,17 +2,13 @@
 
 The tensor operations of `geometry`, `color` and `filters` do the same on any device; on a CPU most of their time goes
 into passes over the batch, of which an operation makes many. Invariant: with the same parameters the two differ by
-rounding only, and a picture's result depends neither on the other pictures nor on the number of threads.
+rounding only, and a picture's result does not depend on the other pictures.
 
 Legend: N pictures, C channels, H and W side of the input, S side of the output, P pixels, M pictures of those given,
 K taps of a filter from its centre to its border, F values of a row whose pixels lie side by side with all channels.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +32,6 @@ _OPTIONS: dict[str, Any] = {
     # Sums in the order that suits vector registers, a product and a sum in one instruction, and no care for -0.
     "fastmath": {"reassoc", "contract", "nsz"},
 }
-_LEAST_VALUES = 2**17
-"""Of a batch for each thread: waking one takes as long as so many."""
-
 inline = numba.njit(**_OPTIONS)
 """For functions that only compiled functions call; they become part of these."""
 
@@ -55,22 +48,12 @@ class Kernel:
         self._compiled: dict[tuple[torch.dtype, ...], Callable] = {}
 
     def __call__(self, count: int, *tensors: Tensor) -> None:
-        """On `count` pictures, divided among as many threads as torch may use. All tensors are contiguous."""
+        """On `count` pictures, in this thread. All tensors are contiguous."""
         arrays = [tensor.numpy() for tensor in tensors]
         dtypes = tuple(tensor.dtype for tensor in tensors)
         if dtypes not in self._compiled:
             self._compiled[dtypes] = self._load((0, 0, *arrays))
-        kernel = self._compiled[dtypes]
-        threads = min(torch.get_num_threads(), count, tensors[0].numel() // _LEAST_VALUES)
-        if threads <= 1:
-            kernel(0, count, *arrays)
-            return
-        bounds = [count * part // threads for part in range(threads + 1)]
-        parts = list(pairwise(bounds))
-        others = [_helpers(os.getpid(), threads - 1).submit(kernel, *part, *arrays) for part in parts[1:]]
-        kernel(*parts[0], *arrays)
-        for other in others:
-            other.result()
+        self._compiled[dtypes](0, count, *arrays)
 
     def _load(self, arguments: Sequence[Any]) -> Callable:
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -86,15 +69,6 @@ class Kernel:
             kernel.compile(types)
         kernel.disable_compile()  # other types would be a mistake of this module's
         return kernel
-
-
-@cache
-def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads beside the caller's own, kept, as starting them takes longer than they work.
-
-    process: of whom they are; a fork takes none of them along.
-    """
-    return ThreadPoolExecutor(threads)
 
 
 def handles(x_NCHW: Tensor) -> bool:

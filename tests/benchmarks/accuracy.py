@@ -105,8 +105,8 @@ def by_ours(config: RunConfig, folder: Path) -> Contender:
         watch = Watch(config)
 
         def enough() -> bool:
-            step = training.progress.step
-            return step > 0 and step % EVERY == 0 and watch.sees(training.model.encoder)
+            step = training.progress.step + 1  # of the one just made
+            return step % EVERY == 0 and watch.sees(training.model.encoder)
 
         try:
             training.run(enough)

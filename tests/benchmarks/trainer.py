@@ -30,10 +30,10 @@ def full_steps(training: Training, steps: int) -> Callable[[], float]:
     """
 
     def run() -> float:
-        end = training.progress.step + steps
+        left = iter(range(steps - 1))
 
         def stop() -> bool:
-            if training.progress.step >= end:
+            if next(left, None) is None:
                 raise Stopped
             return False
 
