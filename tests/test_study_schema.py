@@ -211,6 +211,8 @@ ONE_CELL = {"axes": {}, "paper": None}
         ({"axis": {}}, "unknown key 'axis': did you mean 'axes'?"),
         ({"axes": {"augment.x": STRENGTH}}, "axes=augment.x: an axis whose values set several keys has a name without dots"),
         ({"axes": {"strength": {"1": {"augment.colour": 1}}}}, "unknown key in axes.strength 'augment.colour'"),
+        ({"axes": {"strength": {"1": {"seed": 1}}}}, "axes.strength.seed=1: no seed: each cell is run under all of seeds=N"),
+        ({"references": {"other": {"label": "other", "set": {"seed": 1}}}}, "references.other.set.seed=1: no seed: each"),
         ({"exclude": [{"strengt": "1"}]}, "unknown axis in exclude.0 'strengt': did you mean 'strength'?"),
         ({"exclude": [{"strength": "2"}]}, "unknown exclude.0.strength '2'"),
         ({"exclude": [{"strength": "*"}]}, "exclude leaves no cell"),
