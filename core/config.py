@@ -15,7 +15,6 @@ from core.evaluations import EVALUATIONS, METRICS, KnnConfig, LinearConfig, eval
 from core.typed import (
     Range,
     as_dict,
-    compose,
     flatten,
     help_text,
     invalid,
@@ -24,6 +23,7 @@ from core.typed import (
     parse,
     typed,
     unflatten,
+    validate,
 )
 
 __all__ = [
@@ -301,7 +301,7 @@ def run_config(tree: Mapping[str, Any]) -> RunConfig:
 
 def config_of_sections(seed: int, sections: Mapping[str, Any]) -> RunConfig:
     """The config of a valid seed and typed sections by name. Raises: UserError if they do not go together."""
-    return compose(RunConfig, {"seed": seed, **sections})
+    return validate(RunConfig, {"seed": seed, **sections})
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:

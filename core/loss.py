@@ -74,8 +74,7 @@ def contrastive_loss(config: LossConfig, z1_ND: Tensor, z2_ND: Tensor) -> Contra
             loss, accuracy, entropy = _Rows.apply(config, anchors_AD, candidates_KD, positive_A, self_A, negatives)
 
     if distributed.size() > 1:
-        means = torch.stack([loss.detach(), accuracy, entropy]) / distributed.size()
-        dist.all_reduce(means)
+        means = distributed.mean_of_all(torch.stack([loss.detach(), accuracy, entropy]))
         loss = loss + (means[0] - loss).detach()
         _, accuracy, entropy = means
     return ContrastiveResult(loss, accuracy, entropy, negatives)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.augment.color import luma
+from core.augment.draws import indices
 from core.augment.filters import Noise, sobel
 from core.config import AugmentConfig
 from core.evaluations import ProbeConfig, ProbeTask
@@ -83,7 +84,7 @@ def _change(task: ProbeTask, kind_N: torch.Tensor, generator: torch.Generator, i
         for kind in range(1, len(SHARES[task])):
             chosen_N = kind_N[numbers_N] == kind
             own = numbers_N[chosen_N]
-            rows = chosen_N.nonzero()[:, 0].to(view_NCHW.device)
+            rows = indices(chosen_N, view_NCHW)
             x_NCHW = view_NCHW.index_select(0, rows)
             if task == "color":
                 changed_NCHW = luma(x_NCHW).expand_as(x_NCHW)

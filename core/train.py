@@ -154,9 +154,10 @@ class Training:
             # What any process wishes is done by all, after the same step: each learns of it with that step's values.
             wishes_2 = torch.tensor([stop(), before - saved > self.config.machine.checkpoint_seconds]).float()
             values_5 = distributed.mean_of_all(torch.cat([values_3, send(wishes_2, self.device)]))
+            launched_at = time.perf_counter()
             launched += 1
-            unread.append((values_5, time.perf_counter()))
-            self.progress.seconds += time.perf_counter() - before
+            unread.append((values_5, launched_at))
+            self.progress.seconds += launched_at - before
             x_NCHW = next(batches, None)
             saving = launched % self.steps_per_epoch == 0
             stopping = False

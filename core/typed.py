@@ -63,7 +63,7 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
 
     Raises: UserError naming the key, the value and what is allowed.
     """
-    parsed = _validate(kind, tree, prefix)
+    parsed = validate(kind, tree, prefix)
     for key, value in flatten(tree):
         if isinstance(value, bool) or (isinstance(value, list | tuple) and any(isinstance(one, bool) for one in value)):
             found = parsed
@@ -76,15 +76,11 @@ def parse(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
     return parsed
 
 
-def compose(kind: type, parts: Mapping[str, Any]) -> Any:
-    """The typed config `kind` from typed configs and valid values: `parse` without looking into them again.
+def validate(kind: type, tree: Mapping[str, Any], prefix: str = "") -> Any:
+    """`parse` but for true and false, which count as numbers here: enough for values and parts that were parsed before.
 
-    Raises: UserError if they do not go together.
+    Raises: as `parse`.
     """
-    return _validate(kind, parts, "")
-
-
-def _validate(kind: type, tree: Mapping[str, Any], prefix: str) -> Any:
     try:
         return _adapter(kind).validate_python(tree)
     except ValidationError as error:

@@ -110,17 +110,17 @@ class RunMaker:
     def _config(self, own: Mapping[str, Any]) -> RunConfig:
         """The config of one cell under the first seed. Raises: UserError."""
         keys = tuple(own)
-        of_own = {key.partition(".")[0] for key in keys}
-        names = [name for name in SECTIONS if name in of_own]
         if keys not in self._shared:
+            changed = {key.partition(".")[0] for key in keys}
             self._below[keys] = self._without(keys)
-            self._shared[keys] = {name: self._section(keys, name, {}) for name in SECTIONS if name not in names}
-        sections = dict(self._shared[keys])
-        for name in names:
-            sections[name] = self._section(
-                keys, name, {key: value for key, value in own.items() if key.startswith(f"{name}.")}
-            )
-        return config_of_sections(self._request.seeds[0], sections)
+            self._shared[keys] = {name: self._section(keys, name, {}) for name in SECTIONS if name not in changed}
+        shared = self._shared[keys]
+        its_own = {
+            name: self._section(keys, name, {key: value for key, value in own.items() if key.startswith(f"{name}.")})
+            for name in SECTIONS
+            if name not in shared
+        }
+        return config_of_sections(self._request.seeds[0], {**shared, **its_own})
 
     def _section(self, keys: tuple[str, ...], name: str, own: Mapping[str, Any]) -> Any:
         place = (keys, name, *map(repr, own.values()))  # "1" and 1 may be different

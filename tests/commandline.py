@@ -19,6 +19,13 @@ def call(where: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([*RUN, *arguments], cwd=where, capture_output=True, text=True, timeout=240)
 
 
+def assert_refused(done: subprocess.CompletedProcess, said: str) -> None:
+    """A command ended as one with bad input does: exit code 2, and one line that has `said` in it."""
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
 def begin(where: Path, *arguments: str) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([*RUN, *arguments], cwd=where, start_new_session=True, **pipes)

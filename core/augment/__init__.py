@@ -8,6 +8,8 @@ Invariant: a view is a function of the picture and of its own draws, and the dra
 Sources: the paper's App. A (the recipe) and Sec. 3.1 with Fig. 5 (one branch, a shared crop).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -107,8 +109,9 @@ class Augmenter:
         shape = (len(views) * count, channels, self.image_size, self.image_size)
         out_NCHW = torch.empty(shape, device=device, memory_format=torch.channels_last)
         values = channels * self.image_size**2
-        threads = min(torch.get_num_threads(), count * values // LEAST_VALUES) if device.type == "cpu" else 1
-        chunk = max(1, min(CHUNK_BYTES[device.type] // (4 * values), -(-count // max(1, threads))))
+        most_threads = torch.get_num_threads() if device.type == "cpu" else 1
+        threads = max(1, min(most_threads, count * values // LEAST_VALUES))
+        chunk = max(1, min(CHUNK_BYTES[device.type] // (4 * values), math.ceil(count / threads)))
 
         def make(start: int, stop: int) -> None:
             part = draws.slice(start, stop)

@@ -3,6 +3,8 @@
 Each operation equals its namesake in torchvision.transforms.v2.functional on float RGB pictures in 0..1.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -12,8 +14,11 @@ from core.augment.draws import Parameters, indices, uniform
 from core.config import AugmentConfig
 from core.device import send
 
-MINUS_PRIMARY_311 = torch.tensor([2, 2 - 1 / 3, 2 - 2 / 3])[:, None, None]
-"""2 minus the places of red, green and blue on the circle of hues: with the 2, what is added to it stays positive."""
+
+@cache
+def _minus_primary(device: torch.device) -> Tensor:
+    """2 minus the places of red, green and blue on the circle of hues, (3, 1, 1); with the 2, sums stay positive."""
+    return send(torch.tensor([2, 2 - 1 / 3, 2 - 2 / 3])[:, None, None], device)
 
 
 def luma(x_NCHW: Tensor) -> Tensor:
@@ -50,8 +55,7 @@ def hue(x_NCHW: Tensor, turn_N111: Tensor) -> None:
     sixths = (green + blue).sub_(red).sub_(smallest).div_(chroma.clamp(min=1e-9)).add_(1)
     sixths.copysign_(green - blue).add_(turn_N111 * 6)
     # The fraction of (hue - primary) is 0 at the primary and 1/2 opposite.
-    minus_primary_311 = send(MINUS_PRIMARY_311, x_NCHW.device)
-    torch.add(minus_primary_311, sixths, alpha=1 / 6, out=x_NCHW).frac_().sub_(0.5).abs_()
+    torch.add(_minus_primary(x_NCHW.device), sixths, alpha=1 / 6, out=x_NCHW).frac_().sub_(0.5).abs_()
     torch.addcmul(smallest - chroma, x_NCHW, chroma.mul_(6), out=x_NCHW)
     torch.clamp(x_NCHW, smallest, largest, out=x_NCHW)
 

@@ -12,12 +12,10 @@ from functools import cache
 
 import torch
 
-Part = tuple[int, int]
 
-
-def for_each(function: Callable[[int, int], None], parts: Iterable[Part], threads: int) -> None:
+def for_each(function: Callable[[int, int], None], parts: Iterable[tuple[int, int]], threads: int) -> None:
     """`function(start, stop)` for every part. In one thread it is the caller's, in several they are others."""
-    if threads <= 1:
+    if threads == 1:
         for part in parts:
             function(*part)
         return
